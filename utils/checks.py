@@ -1,0 +1,129 @@
+"""Setting a claim beside a measurement: guesses, expected errors, and layers written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+
+def check_prediction(guess: object, measured: object, *, tolerance: float = 0.005) -> None:
+    """Print a guess, the measured value, and whether they agree. A wrong guess never raises.
+
+    Parameters
+    ----------
+    guess
+        What the reader expected.
+    measured
+        What the code showed.
+    tolerance
+        Two numbers agree when they are at most this far apart.
+
+    Examples
+    --------
+    >>> check_prediction(0.8, 0.0)
+    your guess: 0.8
+    measured:   0.0
+    not this time
+    """
+    if _is_number(guess) and _is_number(measured):
+        agree = abs(float(guess) - float(measured)) <= tolerance  # type: ignore[arg-type]
+    else:
+        agree = guess == measured
+    print(f"your guess: {guess}")
+    print(f"measured:   {measured}")
+    print("as you said" if agree else "not this time")
+
+
+@contextmanager
+def expect_error(error: type[BaseException], message: str) -> Iterator[None]:
+    """Let one named error through, print its first line, and carry on.
+
+    Parameters
+    ----------
+    error
+        The type that the block is expected to raise.
+    message
+        A part of its message.
+
+    Raises
+    ------
+    AssertionError
+        If the block raises nothing, or the type fits and the message does not. Any other error
+        passes as it is.
+
+    Examples
+    --------
+    >>> with expect_error(ZeroDivisionError, "by zero"):
+    ...     1 / 0
+    ZeroDivisionError: division by zero
+    """
+    try:
+        yield
+    except error as raised:
+        if message not in str(raised):
+            raise AssertionError(
+                f"expected {error.__name__} with {message!r} in its message, got: {raised}"
+            ) from raised
+        print(f"{type(raised).__name__}: {str(raised).splitlines()[0]}")
+    else:
+        raise AssertionError(f"expected {error.__name__} with {message!r}, but nothing was raised")
+
+
+def compare(name: str, ours: Tensor | None, reference: Tensor | None) -> str:
+    """Say how near a tensor of one's own comes to the reference, in three grades.
+
+    Parameters
+    ----------
+    name
+        What is compared; starts the printed line.
+    ours, reference
+        Tensors of the same shape, or None where there is none to compare.
+
+    Returns
+    -------
+    str
+        ``"equal to the bit"``, ``"close"`` (differs by rounding, in the sense of
+        :func:`torch.testing.assert_close` for the dtype) or ``"different"``. It is printed too.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ: a tensor that broadcasts would hide the mistake.
+
+    Examples
+    --------
+    >>> verdict = compare("output", torch.tensor([0.1 + 0.2]), torch.tensor([0.4]))
+    output: different, by up to 1e-01
+    >>> verdict
+    'different'
+    """
+    if ours is None or reference is None:
+        verdict = "equal to the bit" if ours is reference else "different"
+        print(f"{name}: {'both None' if ours is reference else 'only one of them is None'}")
+        return verdict
+    if ours.shape != reference.shape:
+        raise ValueError(
+            f"ours has shape {tuple(ours.shape)}; expected that of reference, "
+            f"{tuple(reference.shape)}."
+        )
+    if torch.equal(ours, reference):
+        verdict = "equal to the bit"
+        print(f"{name}: {verdict}")
+        return verdict
+    try:
+        torch.testing.assert_close(ours, reference)
+        verdict = "close"
+        print(f"{name}: close, rounding apart")
+    except AssertionError:
+        verdict = "different"
+        gap = (ours.detach().double() - reference.detach().double()).abs().max().item()
+        print(f"{name}: different, by up to {gap:.0e}")
+    return verdict
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,0 +1,281 @@
+"""Training a model: epochs, validation, early stopping, the best checkpoint, and resuming."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm.auto import tqdm
+
+from utils.evaluation import (
+    Metrics,
+    Unpack,
+    evaluate,
+    run_on_batch,
+    samples_in,
+    to_device,
+    unpack_batch,
+)
+from utils.modes import mode_of
+
+
+@dataclass
+class History:
+    """What happened in each epoch; made by :func:`fit`.
+
+    Attributes
+    ----------
+    epochs
+        One dict an epoch: ``train_loss``, the mean over the epoch's samples while the weights
+        were still moving and the model was in train mode, and the numbers of
+        :func:`utils.evaluation.evaluate` on the validation set with ``val_`` before their names.
+    best_epoch
+        Index of the best epoch, counted from 0; -1 before the first.
+    stopped_early
+        Whether patience ran out.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    stopped_early: bool = False
+
+    def __getitem__(self, name: str) -> list[float]:
+        """One number over all epochs, such as ``history["val_loss"]``."""
+        return [epoch[name] for epoch in self.epochs]
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+
+def fit(
+    model: nn.Module,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any],
+    *,
+    loss: Callable[[Any, Any], Tensor],
+    optimizer: Optimizer,
+    epochs: int,
+    scheduler: LRScheduler | None = None,
+    metrics: Metrics | None = None,
+    monitor: str = "loss",
+    higher_is_better: bool = False,
+    patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    unpack: Unpack | None = None,
+) -> History:
+    """Train a model, validate it after each epoch, and leave it with its best weights.
+
+    A model that comes wholly in eval mode is trained in train mode; one that comes with mixed
+    modes is trained as it comes, so that a part frozen with ``eval()`` stays frozen. Modes are
+    put back at the end, also after an error.
+
+    Parameters
+    ----------
+    model
+        Its parameters and buffers are trained in place; at the end they are those of the best
+        epoch.
+    train_loader, val_loader
+        Iterables of batches, gone through once an epoch each. A shuffling loader with a generator
+        of its own is resumed exactly.
+    loss
+        ``(output, target) -> tensor`` with the mean over the batch.
+    optimizer, scheduler
+        Already made for the model's parameters; the scheduler steps once an epoch.
+    epochs
+        How many epochs to have trained in all, those before a resume included.
+    metrics
+        For the validation set, as in :func:`utils.evaluation.evaluate`.
+    monitor
+        Which validation number decides what is best, without ``val_``.
+    higher_is_better
+        False for a loss, True for a score such as ``"accuracy"``.
+    patience
+        Stop after this many epochs in a row without a new best; never if None.
+    checkpoint
+        A file written after each epoch, replaced in one step, that holds all that resuming needs.
+    resume
+        Go on from ``checkpoint`` if the file is there.
+    device
+        As in :func:`utils.evaluation.evaluate`.
+    progress
+        Show a tqdm bar over the epochs.
+    unpack
+        As in :func:`utils.evaluation.evaluate`.
+
+    Returns
+    -------
+    History
+        One entry an epoch.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, a loader yields nothing, ``monitor`` is not measured, or
+        the loss is not finite.
+
+    References
+    ----------
+    Prechelt, L. (1998). Early Stopping - But When? In Neural Networks: Tricks of the Trade.
+
+    Examples
+    --------
+    >>> from utils.data import digits_loaders
+    >>> from utils.models import digits_mlp
+    >>> _ = torch.manual_seed(0)
+    >>> model, loaders = digits_mlp(), digits_loaders()
+    >>> history = fit(
+    ...     model, loaders.train, loaders.validation, loss=nn.CrossEntropyLoss(),
+    ...     optimizer=torch.optim.Adam(model.parameters(), lr=0.01), epochs=3,
+    ... )
+    >>> len(history), history["val_accuracy"][history.best_epoch] > 0.9
+    (3, True)
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs is {epochs}; expected at least 1.")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience is {patience}; expected at least 1, or None.")
+    if resume and checkpoint is None:
+        raise ValueError("resume is True but checkpoint is None; expected a path to resume from.")
+    run = _Run(model, optimizer, scheduler, train_loader, higher_is_better)
+    path = None if checkpoint is None else Path(checkpoint)
+    if resume and path is not None and path.exists():
+        run.load(path)
+    history = run.history
+
+    modes = [(module, module.training) for module in model.modules()]
+    if mode_of(model) == "eval":
+        model.train()
+    bar = tqdm(total=epochs, initial=len(history), desc="fit", leave=False, disable=not progress)
+    try:
+        while len(history) < epochs and not history.stopped_early:
+            row = {"train_loss": _train_epoch(model, train_loader, loss, optimizer, device, unpack)}
+            scores = evaluate(
+                model, val_loader, metrics=metrics, loss=loss, device=device, unpack=unpack
+            )
+            if monitor not in scores:
+                raise ValueError(
+                    f"monitor is {monitor!r}; expected one of {', '.join(scores)}, "
+                    "which is what the validation measures."
+                )
+            row |= {f"val_{name}": value for name, value in scores.items()}
+            run.record(row, monitor, patience)
+            if scheduler is not None:
+                scheduler.step()
+            if path is not None:
+                run.save(path)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in row.items()})
+            bar.update()
+        run.restore_best()
+    finally:
+        bar.close()
+        for module, training in modes:
+            module.training = training
+    return history
+
+
+def _train_epoch(
+    model: nn.Module,
+    loader: Iterable[Any],
+    loss: Callable[[Any, Any], Tensor],
+    optimizer: Optimizer,
+    device: torch.device | str | None,
+    unpack: Unpack | None,
+) -> float:
+    """Train for one epoch; return the mean loss over its samples."""
+    if device is None:
+        device = next((parameter.device for parameter in model.parameters()), "cpu")
+    total, count = 0.0, 0
+    for number, batch in enumerate(loader):
+        inputs, target = to_device((unpack or unpack_batch)(batch), torch.device(device))
+        optimizer.zero_grad()
+        output = run_on_batch(model, inputs)
+        value = loss(output, target)
+        if not torch.isfinite(value):
+            raise ValueError(
+                f"loss is {value.item()} on training batch {number} (counted from 0); expected a "
+                "finite number."
+            )
+        value.backward()
+        optimizer.step()
+        size = samples_in(output, target)
+        total += value.item() * size
+        count += size
+    if not count:
+        raise ValueError("train_loader yielded no batches; expected at least one.")
+    return total / count
+
+
+class _Run:
+    """The state of a training run: all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        train_loader: Iterable[Any],
+        higher_is_better: bool,
+    ) -> None:
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.generator: torch.Generator | None = getattr(train_loader, "generator", None)
+        self.sign = -1.0 if higher_is_better else 1.0
+        self.history = History()
+        self.best_state: dict[str, Any] = {}
+
+    def record(self, row: dict[str, float], monitor: str, patience: int | None) -> None:
+        """Note an epoch, whether it is the best so far, and whether patience ran out."""
+        history = self.history
+        history.epochs.append(row)
+        values = [self.sign * value for value in history[f"val_{monitor}"]]
+        if history.best_epoch < 0 or values[-1] < values[history.best_epoch]:
+            history.best_epoch = len(history) - 1
+            self.best_state = copy.deepcopy(self.model.state_dict())
+        waited = len(history) - 1 - history.best_epoch
+        history.stopped_early = patience is not None and waited >= patience
+
+    def restore_best(self) -> None:
+        self.model.load_state_dict(self.best_state)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + ".unfinished")
+        state = {
+            "model": self.model.state_dict(),
+            "best_model": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "history": asdict(self.history),
+            "random_state": torch.get_rng_state(),
+            "order_state": self.generator.get_state() if self.generator else None,
+        }
+        torch.save(state, unfinished)
+        unfinished.replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        missing = {"model", "best_model", "optimizer", "history"} - set(state)
+        if missing:
+            raise ValueError(
+                f"checkpoint {path} lacks {', '.join(sorted(missing))}; expected a file that fit "
+                "has written."
+            )
+        self.model.load_state_dict(state["model"])
+        self.best_state = state["best_model"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.history = History(**state["history"])
+        torch.set_rng_state(state["random_state"])
+        if self.generator is not None and state["order_state"] is not None:
+            self.generator.set_state(state["order_state"])
