@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -38,9 +39,13 @@ def check_prediction(guess: object, measured: object, *, tolerance: float = 0.00
     print("as you said" if agree else "not this time")
 
 
+WIDTH = 100
+"""Characters of an error's message that :func:`expect_error` prints."""
+
+
 @contextmanager
 def expect_error(error: type[BaseException], message: str) -> Iterator[None]:
-    """Let one named error through, print its first line, and carry on.
+    """Let one named error through, print the start of its message, and carry on.
 
     Parameters
     ----------
@@ -68,7 +73,7 @@ def expect_error(error: type[BaseException], message: str) -> Iterator[None]:
             raise AssertionError(
                 f"expected {error.__name__} with {message!r} in its message, got: {raised}"
             ) from raised
-        print(f"{type(raised).__name__}: {str(raised).splitlines()[0]}")
+        print(shorten(f"{type(raised).__name__}: {raised}", WIDTH, placeholder=" ..."))
     else:
         raise AssertionError(f"expected {error.__name__} with {message!r}, but nothing was raised")
 

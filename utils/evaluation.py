@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utils.modes import evaluating
 
@@ -468,8 +468,12 @@ def _total_loss(loss: Scorer, output: Any, target: Any, size: int) -> tuple[floa
     reduction = getattr(loss, "reduction", None)
     if reduction == "sum":
         return value.item(), size
-    class_loss = isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and reduction == "mean"
-    if class_loss and isinstance(target, Tensor) and not target.is_floating_point():
+    if (
+        isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+        and reduction == "mean"
+        and isinstance(target, Tensor)
+        and not target.is_floating_point()
+    ):
         kept = target[target != loss.ignore_index]
         if kept.numel() == 0:
             return 0.0, 0.0
