@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
-from textwrap import shorten
+from textwrap import fill, shorten
 
 import torch
 from torch import Tensor
@@ -39,8 +39,8 @@ def check_prediction(guess: object, measured: object, *, tolerance: float = 0.00
     print("as you said" if agree else "not this time")
 
 
-WIDTH = 100
-"""Characters of an error's message that :func:`expect_error` prints."""
+WIDTH = 90
+"""Characters in a line of an error that :func:`expect_error` prints; it prints two at most."""
 
 
 @contextmanager
@@ -73,7 +73,8 @@ def expect_error(error: type[BaseException], message: str) -> Iterator[None]:
             raise AssertionError(
                 f"expected {error.__name__} with {message!r} in its message, got: {raised}"
             ) from raised
-        print(shorten(f"{type(raised).__name__}: {raised}", WIDTH, placeholder=" ..."))
+        message = shorten(f"{type(raised).__name__}: {raised}", 2 * WIDTH - 10, placeholder=" ...")
+        print(fill(message, WIDTH))
     else:
         raise AssertionError(f"expected {error.__name__} with {message!r}, but nothing was raised")
 
