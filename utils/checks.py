@@ -11,8 +11,14 @@ import torch
 from torch import Tensor
 
 
-def check_prediction(guess: object, measured: object, *, tolerance: float = 0.005) -> None:
+TOLERANCE = 0.005
+"""How far apart two numbers may be and still agree, where nothing else is said."""
+
+
+def check_prediction(guess: object, measured: object, *, tolerance: float = TOLERANCE) -> None:
     """Print a guess, the measured value, and whether they agree. A wrong guess never raises.
+
+    The pages of the book read the printed lines: a reader's own guess is judged by them.
 
     Parameters
     ----------
@@ -32,10 +38,11 @@ def check_prediction(guess: object, measured: object, *, tolerance: float = 0.00
     """
     if _is_number(guess) and _is_number(measured):
         agree = abs(float(guess) - float(measured)) <= tolerance  # type: ignore[arg-type]
+        allowed = f" (give or take {tolerance})" if tolerance != TOLERANCE else ""
     else:
-        agree = guess == measured
+        agree, allowed = guess == measured, ""
     print(f"your guess: {guess}")
-    print(f"measured:   {measured}")
+    print(f"measured:   {measured}{allowed}")
     print("as you said" if agree else "not this time")
 
 

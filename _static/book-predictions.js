@@ -1,0 +1,129 @@
+// Predictions: the reader commits to a guess before the outputs of the section show.
+// A cell tagged `prediction` holds `guess = …  # the choices`; a later cell of the section prints
+// "your guess", "measured" and a verdict (utils/checks.py). Without this script everything shows.
+(() => {
+  const TOLERANCE = 0.005; // that of check_prediction
+  const store = {
+    get: (key) => { try { return localStorage.getItem(key); } catch { return null; } },
+    set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* a private window */ } },
+  };
+  const cells = [...document.querySelectorAll("div.cell.tag_prediction")];
+
+  const after = (cell) => {
+    const rest = [];
+    for (let next = cell.nextElementSibling; next; next = next.nextElementSibling) rest.push(next);
+    return rest;
+  };
+
+  // `"yes"  # "yes" or "no"` gives two choices; a comment without quotes is a hint.
+  const question = (cell) => {
+    const source = cell.querySelector("pre").textContent;
+    const [, stored, comment] = source.match(/guess = (.+?)\s+# (.+)/);
+    const choices = [...comment.matchAll(/"([^"]+)"/g)].map((match) => match[1]);
+    return { stored: stored.replaceAll('"', ""), hint: comment, choices };
+  };
+
+  // The printed verdict that belongs to a prediction: the first one behind it.
+  const verdictOf = (cell) => {
+    for (const sibling of after(cell)) {
+      for (const pre of sibling.querySelectorAll(".cell_output pre")) {
+        if (pre.textContent.includes("your guess: ")) return pre;
+      }
+    }
+    return null;
+  };
+
+  const judge = (guess, text) => {
+    const [, measured, , allowed] = text.match(/measured:\s+(.+?)( \(give or take (.+?)\))?\n/);
+    const numbers = [guess, measured].map((value) => Number(String(value).replace(",", ".")));
+    const agree = numbers.every(Number.isFinite)
+      ? Math.abs(numbers[0] - numbers[1]) <= Number(allowed ?? TOLERANCE) + 1e-9
+      : guess.trim() === measured;
+    return { measured, agree };
+  };
+
+  const reveal = (cell) => {
+    cell.classList.add("answered");
+    for (const sibling of after(cell)) {
+      sibling.removeAttribute("hidden");
+      if (sibling.matches(".tag_prediction:not(.answered)")) { conceal(sibling); break; }
+    }
+  };
+
+  const conceal = (cell) => {
+    for (const sibling of after(cell)) sibling.setAttribute("hidden", "until-found");
+  };
+
+  const commit = (cell, guess) => {
+    const pre = verdictOf(cell);
+    const { measured, agree } = judge(guess, pre.textContent);
+    const verdict = agree ? "as you said" : "not this time";
+    pre.textContent = pre.textContent
+      .replace(/your guess: .*/, `your guess: ${guess}`)
+      .replace(/^(as you said|not this time)$/m, verdict);
+    const status = cell.querySelector(".prediction-form");
+    const said = document.createElement("p");
+    said.className = `prediction-verdict ${agree ? "right" : "wrong"}`;
+    said.setAttribute("role", "status");
+    said.textContent = `You said ${guess}. Measured: ${measured}. ${agree ? "As you said." : "Not this time."}`;
+    status.replaceWith(said);
+    said.tabIndex = -1;
+    said.focus({ preventScroll: true });
+    reveal(cell);
+  };
+
+  const skip = (cell) => {
+    cell.querySelector(".prediction-form")?.remove();
+    reveal(cell);
+  };
+
+  const showAll = () => {
+    store.set("predictions", "shown");
+    cells.filter((cell) => !cell.classList.contains("answered")).forEach(skip);
+  };
+
+  const build = (cell, index) => {
+    const { hint, choices } = question(cell);
+    const form = document.createElement("form");
+    form.className = "prediction-form";
+    const fields = choices.length
+      ? choices.map((choice) => `<label><input type="radio" name="guess" required value="${choice}"> ${choice}</label>`).join("")
+      : `<label>${hint} <input type="text" name="guess" inputmode="decimal" pattern="\\s*[\\-−]?[0-9.,]+\\s*" title="a number" size="6" required autocomplete="off"></label>`;
+    form.innerHTML = `<fieldset><legend>Your guess</legend><div class="choices">${fields}</div></fieldset>
+      <div class="buttons"><button type="submit">Show what happens</button>
+      <button type="button" class="plain skip">Skip</button>
+      <button type="button" class="plain all">Show everything on all pages</button></div>`;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      commit(cell, form.elements.guess.value.trim().replace("−", "-").replace(",", "."));
+    });
+    form.querySelector(".skip").addEventListener("click", () => skip(cell));
+    form.querySelector(".all").addEventListener("click", showAll);
+    cell.append(form);
+    for (const sibling of after(cell)) sibling.addEventListener("beforematch", () => skip(cell));
+  };
+
+  if (store.get("predictions") === "shown") {
+    cells.forEach((cell) => cell.classList.add("answered"));
+    const first = cells[0];
+    if (first) {
+      const again = document.createElement("button");
+      again.type = "button";
+      again.className = "plain ask-again";
+      again.textContent = "Ask me for predictions again";
+      again.addEventListener("click", () => { store.set("predictions", "asked"); location.reload(); });
+      first.before(again);
+    }
+  } else {
+    cells.forEach(build);
+    cells.forEach(conceal);
+  }
+  // A link into a concealed part must lead somewhere.
+  const open = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const hidden = target && target.closest("[hidden]");
+    if (hidden) cells.filter((cell) => after(cell).includes(hidden)).forEach(skip);
+  };
+  addEventListener("hashchange", open);
+  open();
+})();

@@ -1,0 +1,104 @@
+// Search: Pagefind's index over http, the theme's own index when the book is opened from a folder.
+(() => {
+  // From this script's own address: the 404 page is served under any path.
+  const root = new URL("..", document.currentScript.src).href;
+  const isFolder = location.protocol === "file:";
+  let pagefind;
+
+  // Fetched at the first search only: readers who do not search pay nothing.
+  const load = async () => {
+    pagefind ??= import(`${root}pagefind/pagefind.js`).then(async (module) => {
+      await module.options({ excerptLength: 24 });
+      await module.init();
+      return module;
+    });
+    return pagefind;
+  };
+
+  // All words first; when that finds little, the same question with one word left out,
+  // since a reader's phrase often has one word that the page does not use.
+  const find = async (question) => {
+    const engine = await load();
+    const scores = new Map();
+    const add = (results, weight) => {
+      for (const result of results) {
+        const known = scores.get(result.id);
+        scores.set(result.id, { result, score: (known?.score ?? 0) + weight * result.score });
+      }
+    };
+    add((await engine.search(question)).results, 1000);
+    const words = question.split(/\s+/).filter(Boolean);
+    if (scores.size < 3 && words.length > 1 && words.length < 13) {
+      for (const left of words) {
+        add((await engine.search(words.filter((word) => word !== left).join(" "))).results, 1);
+      }
+    }
+    if (scores.size === 0) {
+      for (const word of words) add((await engine.search(word)).results, 1);
+    }
+    const best = [...scores.values()].sort((a, b) => b.score - a.score).slice(0, 8);
+    return Promise.all(best.map(({ result }) => result.data()));
+  };
+
+  const show = (box, pages) => {
+    const items = pages.map((page) => {
+      const part = page.sub_results[0] ?? page;
+      const item = document.createElement("li");
+      const link = document.createElement("a");
+      link.href = part.url;
+      link.textContent = part.title === page.meta.title ? part.title : `${page.meta.title}: ${part.title}`;
+      const excerpt = document.createElement("p");
+      excerpt.innerHTML = part.excerpt; // Pagefind escapes the text and adds <mark>
+      item.append(link, excerpt);
+      return item;
+    });
+    const list = document.createElement("ol");
+    list.append(...items);
+    box.replaceChildren(items.length ? list : "Nothing found.");
+  };
+
+  for (const form of document.querySelectorAll("form.bd-search")) {
+    const input = form.elements.q;
+    const box = form.parentElement.querySelector(".book-search-results");
+    if (isFolder) continue;
+    let asked = 0;
+    const search = async () => {
+      const mine = ++asked;
+      const question = input.value.trim();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      if (mine !== asked) return;
+      if (question.length < 2) return box.replaceChildren();
+      const pages = await find(question);
+      if (mine === asked) show(box, pages);
+    };
+    input.addEventListener("input", search);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      search();
+    });
+  }
+
+  const field = document.querySelector(".bd-search-container input[name=q]");
+  if (!field) return;
+  field.value = new URLSearchParams(location.search).get("q") ?? "";
+  field.focus();
+  if (!isFolder) return field.dispatchEvent(new Event("input"));
+  for (const source of ["_static/language_data.js", "_static/searchtools.js", "searchindex.js"]) {
+    const script = document.createElement("script");
+    script.src = root + source;
+    script.async = false; // in this order
+    document.head.append(script);
+  }
+})();
+
+// An equation wider than its box must be reachable from the keyboard; one that fits must not be a stop.
+(() => {
+  const boxes = document.querySelectorAll(".math-scroll");
+  const observer = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  boxes.forEach((box) => observer.observe(box));
+})();

@@ -1,0 +1,108 @@
+"""Print the whole book to one tagged PDF with contents, page numbers and links.
+
+    python tools/make_pdf.py book.pdf
+
+Sphinx writes the book as a single page, Chromium prints it. It is printed twice: the
+first print tells on which page each heading falls, the second has those numbers in
+its contents, since Chromium cannot compute them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+from pypdf import PdfReader
+
+BOOK = Path(__file__).parent.parent
+SINGLE = BOOK / "_build/singlehtml"
+FOOTER = (
+    '<div style="font: 8pt sans-serif; width: 100%; text-align: center; color: #555">'
+    '<span class="pageNumber"></span> / <span class="totalPages"></span></div>'
+)
+HEADER = '<div style="font: 8pt sans-serif; width: 100%; text-align: center; color: #555"><span class="title"></span></div>'
+
+STYLE = """
+.book-contents { break-after: page; }
+.book-contents ol { padding: 0; }
+.book-contents li { display: flex; justify-content: space-between; list-style: none; }
+.book-contents li.section { padding-left: 1.5rem; }
+span[id^="document-"] + section { break-before: page; }
+"""
+
+# Replace the site's frame by the article alone, with contents made from its headings.
+PREPARE = """(numbers) => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  document.querySelector("nav.book-contents")?.remove();
+  const article = document.querySelector("article.bd-article");
+  const nav = document.createElement("nav");
+  nav.className = "book-contents";
+  nav.innerHTML = "<h2>Contents</h2>";
+  const list = nav.appendChild(document.createElement("ol"));
+  const headings = [...article.querySelectorAll("h2, h3")];  // the book's title is the only h1
+  headings.forEach((heading, index) => {
+    heading.querySelector(".headerlink")?.remove();
+    const row = list.appendChild(document.createElement("li"));
+    row.className = heading.localName === "h2" ? "chapter" : "section";
+    const link = row.appendChild(document.createElement("a"));
+    heading.id = `contents-${index}`;  // the sections' own ids repeat from chapter to chapter
+    link.href = `#${heading.id}`;
+    link.textContent = heading.textContent;
+    row.append(Object.assign(document.createElement("span"), { textContent: numbers[index] ?? "" }));
+  });
+  article.querySelectorAll(".toctree-wrapper > ul, .tableofcontents-wrapper").forEach((old) => old.remove());
+  const title = article.querySelector("h1");
+  title.parentElement.insertBefore(nav, title.nextSibling);
+}"""
+
+
+def find_chromium() -> str:
+    """Return a browser: the one named by CHROMIUM, or the system's, or a clear line that says what to do."""
+    named = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not named:
+        sys.exit("No Chromium found: install one, or set CHROMIUM to its path.")
+    return named
+
+
+def print_page(page: Page, target: Path) -> None:
+    """Print with tags for screen readers and an outline for the reader's side bar."""
+    page.pdf(
+        path=target, format="A4", tagged=True, outline=True, print_background=True, display_header_footer=True,
+        header_template=HEADER, footer_template=FOOTER,
+        margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
+    )  # fmt: skip
+
+
+def target_pages(pdf: Path) -> list[int]:
+    """Return the page that each line of the contents leads to, in order."""
+    reader = PdfReader(pdf)
+    targets = {name.lstrip("/"): target for name, target in reader.named_destinations.items()}
+    count = sum(name.startswith("contents-") for name in targets)
+    return [reader.get_destination_page_number(targets[f"contents-{index}"]) + 1 for index in range(count)]
+
+
+def main() -> None:
+    """Build the single page, print, number the contents, print again."""
+    target = Path(sys.argv[1])
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", BOOK, "--builder", "singlehtml", "-W", "-n", "--keep-going", "-q"]
+    subprocess.run(command, check=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.add_init_script('localStorage.setItem("mode", "light"); localStorage.setItem("theme", "light")')
+        page.goto((SINGLE / "index.html").as_uri(), wait_until="load")
+        page.add_style_tag(content=STYLE)
+        page.evaluate(PREPARE, [])
+        print_page(page, target)
+        page.evaluate(PREPARE, target_pages(target))
+        print_page(page, target)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
