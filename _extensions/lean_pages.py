@@ -41,13 +41,17 @@ SCRIPTS = [
 ]
 STYLE_BUNDLE, SCRIPT_BUNDLE = "site.css", "site.js"
 
-_TOKEN = re.compile(r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|[^{};"'/]+|/""", re.DOTALL)
+_TOKEN = re.compile(
+    r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|[^{};"'/]+|/""", re.DOTALL
+)
 _NAME = re.compile(r"[.#](-?[A-Za-z_][\w-]*)")
-_NOT_NAMES = re.compile(r"""\\.|"[^"]*"|'[^']*'|:not\([^)]*\)""")  # an absent name inside :not() matches
+_NOT_NAMES = re.compile(
+    r"""\\.|"[^"]*"|'[^']*'|:not\([^)]*\)"""
+)  # an absent name inside :not() matches
 
 
 def split_rules(css: str) -> Iterator[tuple[str, str]]:
-    """Yield (selector or at-rule, body) pairs; the body is empty for statements such as @charset."""
+    """Yield (selector or at-rule, body) pairs; statements such as @charset have no body."""
     head, body, depth = "", "", 0
     for token in _TOKEN.findall(css):
         if token.startswith("/*"):
@@ -121,7 +125,9 @@ def join(static: Path, patterns: list[str], separator: str) -> str:
     return separator.join(texts)
 
 
-def drop_default_assets(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+def drop_default_assets(
+    app: Sphinx, page: str, template: str, context: dict, doctree: object
+) -> None:
     """Empty the lists of scripts and style sheets that themes and extensions have filled."""
     context["script_files"] = []
     context["css_files"] = []
@@ -149,12 +155,18 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
         path.write_text(page)
 
     everything = style + script + " ".join(pages.values())
-    own = {path.name for folder in app.config.html_static_path for path in Path(app.confdir, folder).rglob("*")}
+    own = {
+        path.name
+        for folder in app.config.html_static_path
+        for path in Path(app.confdir, folder).rglob("*")
+    }
     for path in sorted(static.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()
-        elif path.name not in everything and (path.name not in own or path.suffix in {".css", ".js"}):
+        elif path.name not in everything and (
+            path.name not in own or path.suffix in {".css", ".js"}
+        ):
             path.unlink()
 
 

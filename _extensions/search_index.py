@@ -15,11 +15,24 @@ def write_index(app: Sphinx, error: Exception | None) -> None:
     """Run Pagefind on the finished site; the part of its output that no page uses is removed."""
     if error or app.builder.name != "html":
         return
-    command = [sys.executable, "-m", "pagefind", "--site", str(app.outdir), "--exclude-selectors", ".headerlink, annotation"]
+    command = [
+        sys.executable,
+        "-m",
+        "pagefind",
+        "--site",
+        str(app.outdir),
+        "--exclude-selectors",
+        ".headerlink, annotation",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         logger.warning("pagefind failed: %s", result.stderr or result.stdout, type="search_index")
-    for name in ("pagefind-ui", "pagefind-modular-ui", "pagefind-component-ui", "pagefind-highlight"):
+    for name in (
+        "pagefind-ui",
+        "pagefind-modular-ui",
+        "pagefind-component-ui",
+        "pagefind-highlight",
+    ):
         for unused in (app.outdir / "pagefind").glob(f"{name}.*"):
             unused.unlink()
 

@@ -9,22 +9,19 @@ its contents, since Chromium cannot compute them.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from chromium import launch
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
 
 BOOK = Path(__file__).parent.parent
 SINGLE = BOOK / "_build/singlehtml"
-FOOTER = (
-    '<div style="font: 8pt sans-serif; width: 100%; text-align: center; color: #555">'
-    '<span class="pageNumber"></span> / <span class="totalPages"></span></div>'
-)
-HEADER = '<div style="font: 8pt sans-serif; width: 100%; text-align: center; color: #555"><span class="title"></span></div>'
+SMALL = '<div style="font: 8pt sans-serif; width: 100%; text-align: center; color: #555">'
+HEADER = f'{SMALL}<span class="title"></span></div>'
+FOOTER = f'{SMALL}<span class="pageNumber"></span> / <span class="totalPages"></span></div>'
 
 STYLE = """
 .book-contents { break-after: page; }
@@ -52,29 +49,27 @@ PREPARE = """(numbers) => {
     heading.id = `contents-${index}`;  // the sections' own ids repeat from chapter to chapter
     link.href = `#${heading.id}`;
     link.textContent = heading.textContent;
-    row.append(Object.assign(document.createElement("span"), { textContent: numbers[index] ?? "" }));
+    row.appendChild(document.createElement("span")).textContent = numbers[index] ?? "";
   });
-  article.querySelectorAll(".toctree-wrapper > ul, .tableofcontents-wrapper").forEach((old) => old.remove());
+  article.querySelectorAll(".toctree-wrapper > ul").forEach((old) => old.remove());
   const title = article.querySelector("h1");
   title.parentElement.insertBefore(nav, title.nextSibling);
 }"""
 
 
-def find_chromium() -> str:
-    """Return a browser: the one named by CHROMIUM, or the system's, or a clear line that says what to do."""
-    named = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not named:
-        sys.exit("No Chromium found: install one, or set CHROMIUM to its path.")
-    return named
-
-
 def print_page(page: Page, target: Path) -> None:
     """Print with tags for screen readers and an outline for the reader's side bar."""
     page.pdf(
-        path=target, format="A4", tagged=True, outline=True, print_background=True, display_header_footer=True,
-        header_template=HEADER, footer_template=FOOTER,
+        path=target,
+        format="A4",
+        tagged=True,
+        outline=True,
+        print_background=True,
+        display_header_footer=True,
+        header_template=HEADER,
+        footer_template=FOOTER,
         margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
-    )  # fmt: skip
+    )
 
 
 def target_pages(pdf: Path) -> list[int]:
@@ -82,19 +77,19 @@ def target_pages(pdf: Path) -> list[int]:
     reader = PdfReader(pdf)
     targets = {name.lstrip("/"): target for name, target in reader.named_destinations.items()}
     count = sum(name.startswith("contents-") for name in targets)
-    return [reader.get_destination_page_number(targets[f"contents-{index}"]) + 1 for index in range(count)]
+    pages = (reader.get_destination_page_number(targets[f"contents-{i}"]) for i in range(count))
+    return [0 if page is None else page + 1 for page in pages]
 
 
 def main() -> None:
     """Build the single page, print, number the contents, print again."""
     target = Path(sys.argv[1])
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", BOOK, "--builder", "singlehtml", "-W", "-n", "--keep-going", "-q"]
-    subprocess.run(command, check=True)
+    jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
+    command = [jupyter_book, "build", str(BOOK), "--builder", "singlehtml"]
+    subprocess.run([*command, "-W", "-n", "--keep-going", "-q"], check=True, stdout=sys.stderr)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.add_init_script('localStorage.setItem("mode", "light"); localStorage.setItem("theme", "light")')
+        browser = launch(playwright)
+        page = browser.new_page(color_scheme="light")
         page.goto((SINGLE / "index.html").as_uri(), wait_until="load")
         page.add_style_tag(content=STYLE)
         page.evaluate(PREPARE, [])
@@ -102,6 +97,7 @@ def main() -> None:
         page.evaluate(PREPARE, target_pages(target))
         print_page(page, target)
         browser.close()
+    print(f"{target}: {len(PdfReader(target).pages)} pages")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import nbformat
@@ -19,14 +18,13 @@ METADATA = {
 def store_outputs(path: Path) -> None:
     """Run one notebook in its own folder and write it back, without a trace of this machine."""
     notebook = nbformat.read(path, as_version=4)
-    # A cell runs without a history of its own under nbval; `coalesce_streams` joins what several
-    # print() calls wrote, which nbval does too.
     client = NotebookClient(
         notebook,
         timeout=120,
         kernel_name="python3",
         coalesce_streams=True,
         record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()
@@ -46,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

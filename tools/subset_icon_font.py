@@ -26,11 +26,11 @@ ICONS = {
 }  # fmt: skip
 
 TARGET.parent.mkdir(parents=True, exist_ok=True)
-subprocess.run(
-    [
-        sys.executable, "-m", "fontTools.subset", str(SOURCE), "--flavor=woff2", "--layout-features=",
-        f"--unicodes={','.join(f'{code:X}' for code in ICONS.values())}", f"--output-file={TARGET}",
-    ],
-    check=True,
-)  # fmt: skip
+options = [
+    "--flavor=woff2",
+    "--layout-features=",
+    f"--unicodes={','.join(f'{code:X}' for code in ICONS.values())}",
+    f"--output-file={TARGET}",
+]
+subprocess.run([sys.executable, "-m", "fontTools.subset", str(SOURCE), *options], check=True)
 print(f"{TARGET}: {TARGET.stat().st_size / 1000:.1f} kB")

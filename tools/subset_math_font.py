@@ -58,13 +58,19 @@ def missing_characters(site: Path) -> set[str]:
         for formula in re.findall(r"<math.*?</math>", page.read_text(), flags=re.DOTALL):
             visible = re.sub(r"<annotation.*?</annotation>|<[^>]+>", "", formula, flags=re.DOTALL)
             used |= set(html.unescape(visible))
-    invisible = {*range(0x2061, 0x2065), *range(0xFE00, 0xFE10)}  # operators without ink, variation selectors
+    invisible = {
+        *range(0x2061, 0x2065),
+        *range(0xFE00, 0xFE10),
+    }  # operators without ink, variation selectors
     return {c for c in used if not c.isspace() and ord(c) not in known | invisible}
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--check":
         if lacking := missing_characters(Path(sys.argv[2])):
-            sys.exit("not in the maths font: " + ", ".join(f"U+{ord(c):04X} {c}" for c in sorted(lacking)))
+            sys.exit(
+                "not in the maths font: "
+                + ", ".join(f"U+{ord(c):04X} {c}" for c in sorted(lacking))
+            )
     else:
         subset(Path(sys.argv[1]))

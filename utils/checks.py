@@ -10,7 +10,6 @@ from textwrap import fill, shorten
 import torch
 from torch import Tensor
 
-
 TOLERANCE = 0.005
 """How far apart two numbers may be and still agree, where nothing else is said."""
 

@@ -106,14 +106,28 @@ def plot_lines(
             raise ValueError(
                 f"lines[{name!r}] has {len(values)} values; expected {len(x)}, as many as x."
             )
-        rounded = [round(float(value), decimals) for value in values]
-        (line,) = ax.plot(x, rounded, color=(colors or {}).get(name))
+    rounded = {
+        name: [round(float(value), decimals) for value in values] for name, values in lines.items()
+    }
+    for name, height in _label_heights(rounded).items():
+        (line,) = ax.plot(x, rounded[name], color=(colors or {}).get(name))
         ax.annotate(
             name,
-            (x[-1], rounded[-1]),
+            (x[-1], height),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
             color=line.get_color(),
             fontweight="bold",
         )
+
+
+def _label_heights(lines: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Place each label at its line's end, moved down where it would cover the one above."""
+    everything = [value for values in lines.values() for value in values]
+    room = 0.09 * (max(everything) - min(everything))
+    heights: dict[str, float] = {}
+    ceiling = float("inf")
+    for name in sorted(lines, key=lambda name: -lines[name][-1]):
+        heights[name] = ceiling = min(lines[name][-1], ceiling - room)
+    return {name: heights[name] for name in lines}

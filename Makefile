@@ -1,0 +1,62 @@
+# The one front door. `make` alone lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb))
+JUPYTER_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going -q
+# One thread a kernel and two kernels: on two cores faster than one kernel with two threads.
+NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
+	-n 2 --dist loadfile -p no:cacheprovider --override-ini addopts= --override-ini filterwarnings=
+
+.PHONY: help book test test-fast test-site test-portable test-seeds serve pdf chapters benchmark clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+$(READY): requirements.txt pyproject.toml tools/set_up.py
+	@$(PYTHON) tools/set_up.py
+	@touch $@
+
+book: $(READY)  ## Build the book and name the page to open
+	@$(JUPYTER_BOOK) > _build.log 2>&1 || { cat _build.log; exit 1; }; rm -f _build.log
+	@echo "Open $(CURDIR)/_build/html/index.html"
+
+test: $(READY)  ## All checks: style, types, units, strict nbval, hygiene, the built pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(NBVAL) $(NOTEBOOKS)
+	$(BIN)/python -m pytest -q --ignore tests/test_site.py
+	$(MAKE) test-site
+
+test-fast: $(READY)  ## Style, types and unit tests only
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q utils tests --ignore tests/test_site.py --ignore tests/test_validation.py
+
+test-site: book  ## The built pages in a real Chromium
+	$(BIN)/python -m pytest -q tests/test_site.py
+
+test-portable: $(READY)  ## Strict nbval under other thread counts and instruction sets
+	ATEN_CPU_CAPABILITY=default $(NBVAL) $(NOTEBOOKS)
+	ATEN_CPU_CAPABILITY=avx2 $(NBVAL) $(NOTEBOOKS)
+	MKL_CBWR=COMPATIBLE $(NBVAL) $(NOTEBOOKS)
+	$(subst -n 2,-n 1,$(subst OMP_NUM_THREADS=1,OMP_NUM_THREADS=2,$(NBVAL))) $(NOTEBOOKS)
+
+test-seeds: $(READY)  ## Every chapter with its asserts under five shifted seeds
+	$(BIN)/python tools/shift_seeds.py
+
+serve: book  ## Serve the book on this machine
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html
+
+pdf: $(READY)  ## Print the whole book to _build/evaluation-mode.pdf
+	$(BIN)/python tools/make_pdf.py _build/evaluation-mode.pdf
+
+chapters: $(READY)  ## Run all chapters and store their outputs
+	$(BIN)/python tools/store_outputs.py
+
+benchmark: $(READY)  ## Speed as ratios against named baselines
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what was built; keeps .venv
+	rm -rf _build

@@ -1,0 +1,178 @@
+"""Modes: what PyTorch itself does, before and after our functions."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from utils.modes import evaluating, keep_in_eval, mode_of, mode_table, release_from_eval
+
+
+def flags(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+@pytest.fixture
+def net():
+    """A nested model with one part frozen on purpose and one shared module."""
+    shared = nn.Dropout(0.5)
+    model = nn.ModuleDict(
+        {
+            "body": nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), shared),
+            "head": nn.Sequential(shared, nn.Linear(4, 2)),
+        }
+    )
+    model["body"][1].eval()
+    return model
+
+
+def test_evaluating_reaches_every_submodule_and_restores_each(net):
+    before = flags(net)
+    assert len(set(before.values())) == 2  # or restoring could not fail
+    with evaluating(net) as same:
+        assert same is net
+        assert not any(flags(net).values())
+    assert flags(net) == before
+
+
+def test_evaluating_restores_after_an_exception(net):
+    before = flags(net)
+    with pytest.raises(KeyError), evaluating(net):
+        raise KeyError
+    assert flags(net) == before
+
+
+def test_evaluating_nests(net):
+    before = flags(net)
+    with evaluating(net["body"]):
+        inside = flags(net)
+        with evaluating(net):
+            assert not any(flags(net).values())
+        assert flags(net) == inside
+    assert flags(net) == before
+
+
+def test_evaluating_restores_when_eval_itself_fails():
+    class Refuses(nn.Module):
+        def train(self, mode=True):
+            if not mode:
+                raise RuntimeError("no")
+            return super().train(mode)
+
+    net = nn.Sequential(nn.Dropout(), Refuses())
+    with pytest.raises(RuntimeError, match="no"), evaluating(net):
+        raise AssertionError("never reached")
+    assert all(flags(net).values())
+
+
+def test_evaluating_leaves_modules_added_inside_alone(net):
+    with evaluating(net):
+        net["new"] = nn.Dropout()
+    assert net["new"].training
+
+
+def test_evaluating_works_without_parameters_and_on_half_precision():
+    for model in (nn.Dropout(), nn.Sequential(nn.Linear(2, 2), nn.Dropout()).half()):
+        with evaluating(model):
+            assert not model.training
+        assert model.training
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*deprecated:DeprecationWarning")
+def test_evaluating_works_on_a_scripted_module():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+    with evaluating(scripted):
+        x = torch.ones(3, 2)
+        assert torch.equal(scripted(x), scripted(x))
+    assert mode_of(scripted) == "train"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [mode_of, mode_table, keep_in_eval, release_from_eval, lambda m: next(evaluating(m).gen)],
+)
+def test_what_is_no_module_is_named(function):
+    with pytest.raises(TypeError, match="is a list; expected a torch.nn.Module"):
+        function([nn.Dropout()])
+
+
+def test_mode_of_has_three_answers(net):
+    assert mode_of(net) == "mixed"
+    assert mode_of(net.train()) == "train"
+    assert mode_of(net.eval()) == "eval"
+
+
+def test_mode_table_agrees_with_the_flags(net):
+    table = mode_table(net)
+    expected = {
+        name: "train" if module.training else "eval"
+        for name, module in net.named_modules(remove_duplicate=False)
+    }
+    assert dict(table) == expected
+    assert {"body.2", "head.0"} <= set(table)  # the shared module, under both names
+    assert "BatchNorm1d" in repr(table) and repr(table).count("\n") == len(table)
+
+
+def test_keep_in_eval_holds_through_train_and_lets_the_rest_go(net):
+    keep_in_eval(net["body"])
+    net.train()
+    assert mode_of(net["body"]) == "eval"
+    assert net["head"][1].training and net.training
+    net["body"].train()
+    net["body"][2].train()
+    assert mode_of(net["body"]) == "eval"
+
+
+def test_train_still_returns_the_module():
+    layer = keep_in_eval(nn.Dropout())
+    assert layer.train() is layer and layer.train(mode=True) is layer
+
+
+def copies(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return [
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(file, weights_only=False),
+    ]
+
+
+@pytest.mark.parametrize("way", range(3), ids=["deepcopy", "pickle", "torch.save"])
+def test_keep_in_eval_survives_copies_which_are_on_their_own(way):
+    net = nn.Sequential(keep_in_eval(nn.Sequential(nn.BatchNorm1d(4))), nn.Dropout())
+    twin = copies(net)[way].train()
+    assert mode_of(twin[0]) == "eval" and twin[1].training
+    release_from_eval(twin).train()
+    assert mode_of(twin) == "train"
+    assert mode_of(net.train()[0]) == "eval"  # releasing the copy did not release the original
+
+
+def test_keep_in_eval_leaves_state_dict_gradients_and_repr_alone():
+    plain, kept = nn.BatchNorm1d(4), keep_in_eval(nn.BatchNorm1d(4))
+    assert plain.state_dict().keys() == kept.state_dict().keys()
+    assert repr(plain) == repr(kept)
+    kept.load_state_dict(plain.state_dict())
+    kept(torch.randn(3, 4)).sum().backward()
+    assert kept.weight.grad is not None
+    assert torch.equal(kept.running_mean, torch.zeros(4))
+
+
+def test_release_ignores_a_train_of_the_users_own():
+    class Own(nn.Module):
+        def train(self, mode=True):
+            return super().train(False)
+
+    own = Own()
+    assert release_from_eval(own).train().training is False
+
+
+def test_evaluating_respects_what_is_kept():
+    net = nn.Sequential(keep_in_eval(nn.Dropout()), nn.Dropout())
+    with evaluating(net):
+        pass
+    assert [layer.training for layer in net] == [False, True]

@@ -1,0 +1,235 @@
+"""`fit` against a loop written out here, and against itself after an interruption."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils.data import digits_loaders
+from utils.evaluation import evaluate
+from utils.models import digits_mlp
+from utils.modes import keep_in_eval, mode_of
+from utils.training import fit
+
+
+def start(seed=0):
+    torch.manual_seed(seed)
+    model = digits_mlp(hidden=16)
+    return model, digits_loaders(seed=seed), torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+def run(epochs=3, seed=0, **options):
+    model, loaders, optimizer = start(seed)
+    history = fit(
+        model,
+        loaders.train,
+        loaders.validation,
+        loss=F.cross_entropy,
+        optimizer=optimizer,
+        epochs=epochs,
+        **options,
+    )
+    return model, history
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.values(), two.values()))
+
+
+def test_fit_is_the_plain_loop():
+    model, loaders, optimizer = start()
+    train_losses, states, val_losses = [], [], []
+    for _ in range(3):
+        model.train()
+        total = 0
+        for x, y in loaders.train:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(y)
+        train_losses.append(total / 1077)
+        model.eval()
+        x, y = loaders.validation.dataset.tensors
+        with torch.no_grad():
+            val_losses.append(F.cross_entropy(model(x), y).item())
+        states.append(copy.deepcopy(model.state_dict()))
+    fitted, history = run()
+    assert history["train_loss"] == pytest.approx(train_losses)
+    assert history["val_loss"] == pytest.approx(val_losses, rel=1e-5)
+    best = val_losses.index(min(val_losses))
+    assert history.best_epoch == best
+    assert same(fitted.state_dict(), states[best])
+
+
+def test_patience_stops_and_the_best_weights_come_back():
+    # A rate so high that validation soon gets worse.
+    model, loaders, _ = start()
+    history = fit(
+        model,
+        loaders.train,
+        loaders.validation,
+        loss=F.cross_entropy,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.99),
+        epochs=40,
+        patience=3,
+    )
+    losses = history["val_loss"]
+    assert history.stopped_early and len(history) < 40
+    assert len(history) - 1 - history.best_epoch == 3
+    assert losses[history.best_epoch] == min(losses)
+    again = evaluate(model, loaders.validation, loss=F.cross_entropy)["loss"]
+    assert again == pytest.approx(min(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, scheduled):
+    def go(epochs, file, resume=False):
+        model, loaders, optimizer = start()
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5) if scheduled else None
+        torch.manual_seed(123 + resume)  # a fresh process would not have our random state
+        history = fit(
+            model,
+            loaders.train,
+            loaders.validation,
+            loss=F.cross_entropy,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            epochs=epochs,
+            checkpoint=file,
+            resume=resume,
+        )
+        return model.state_dict(), history
+
+    whole, history = go(5, tmp_path / "whole.pt")
+    go(2, tmp_path / "cut.pt")
+    resumed, joined = go(5, tmp_path / "cut.pt", resume=True)
+    assert same(whole, resumed)
+    assert joined.epochs == history.epochs and joined.best_epoch == history.best_epoch
+
+
+def test_the_checkpoint_loads_with_weights_only_and_holds_the_best(tmp_path):
+    model, history = run(4, checkpoint=tmp_path / "deep" / "run.pt")
+    state = torch.load(tmp_path / "deep" / "run.pt", weights_only=True)
+    assert same(state["best_model"], model.state_dict())
+    assert state["history"]["epochs"] == history.epochs
+    assert list((tmp_path / "deep").iterdir()) == [tmp_path / "deep" / "run.pt"]
+
+
+def test_without_resume_a_checkpoint_is_not_read(tmp_path):
+    first, _ = run(2, checkpoint=tmp_path / "run.pt")
+    second, history = run(2, checkpoint=tmp_path / "run.pt")
+    assert len(history) == 2 and same(first.state_dict(), second.state_dict())
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path):
+    first, _ = run(2, checkpoint=tmp_path / "run.pt")
+    second, history = run(2, checkpoint=tmp_path / "run.pt", resume=True)
+    assert len(history) == 2 and same(first.state_dict(), second.state_dict())
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="lacks best_model, history, optimizer"):
+        run(1, checkpoint=tmp_path / "other.pt", resume=True)
+
+
+def test_modes_during_and_after():
+    seen = []
+
+    class Spy(nn.Linear):
+        def forward(self, x):
+            seen.append(self.training)
+            return super().forward(x)
+
+    def go(prepare):
+        seen.clear()
+        model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), Spy(64, 10))
+        prepare(model)
+        modes = [module.training for module in model.modules()]
+        loaders = digits_loaders(batch_size=360)
+        fit(
+            model,
+            loaders.train,
+            loaders.validation,
+            loss=F.cross_entropy,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            epochs=2,
+        )
+        assert [module.training for module in model.modules()] == modes
+        return model
+
+    go(lambda model: model.train())
+    assert seen == ([True] * 3 + [False]) * 2
+    go(lambda model: model.eval())
+    assert seen == ([True] * 3 + [False]) * 2
+    for freeze in (lambda m: m[1].eval(), lambda m: keep_in_eval(m[1])):
+        model = go(freeze)
+        assert mode_of(model) == "mixed"
+        assert model[1].running_mean.abs().sum() == 0
+
+
+def test_another_number_can_be_watched():
+    _, history = run(4, monitor="accuracy", higher_is_better=True)
+    accuracies = history["val_accuracy"]
+    assert accuracies[history.best_epoch] == max(accuracies)
+    assert history.best_epoch == accuracies.index(max(accuracies))
+
+
+def test_validating_does_not_change_training():
+    _, often = run(2)
+    model, loaders, optimizer = start()
+    loaders.validation.generator = None  # such a loader draws from the global state
+    history = fit(
+        model,
+        loaders.train,
+        loaders.validation,
+        loss=F.cross_entropy,
+        optimizer=optimizer,
+        epochs=2,
+    )
+    assert history["train_loss"] == often["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0; expected at least 1"),
+        ({"patience": 0}, "patience is 0; expected at least 1, or None"),
+        ({"resume": True}, "resume is True but checkpoint is None"),
+        ({"monitor": "f1"}, "monitor is 'f1'; expected one of loss, accuracy"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_modes_are_as_they_were():
+    model, loaders, optimizer = start()
+    model[2].eval()
+    with torch.no_grad():
+        model[5].weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"loss is nan on training batch 0"):
+        fit(
+            model,
+            loaders.train,
+            loaders.validation,
+            loss=F.cross_entropy,
+            optimizer=optimizer,
+            epochs=1,
+        )
+    assert mode_of(model) == "mixed" and not model[2].training
+
+
+def test_an_empty_training_loader_is_an_error():
+    model, loaders, optimizer = start()
+    with pytest.raises(ValueError, match="train_loader yielded no batches"):
+        fit(model, [], loaders.validation, loss=F.cross_entropy, optimizer=optimizer, epochs=1)
+
+
+def test_progress_goes_to_stderr(capsys):
+    run(1, progress=True)
+    assert "fit" in capsys.readouterr().err
