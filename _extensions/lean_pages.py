@@ -155,11 +155,8 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
         path.write_text(page)
 
     everything = style + script + " ".join(pages.values())
-    own = {
-        path.name
-        for folder in app.config.html_static_path
-        for path in Path(app.confdir, folder).rglob("*")
-    }
+    folders = [folder for folder in app.config.html_static_path if not Path(folder).is_absolute()]
+    own = {path.name for folder in folders for path in Path(app.confdir, folder).rglob("*")}
     for path in sorted(static.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):

@@ -141,7 +141,7 @@
           "eval no_grad": "evaluation whose outputs go on into training", "eval inference": "evaluation and serving",
         }[`${mode} ${gradients}`];
         return {
-          drawing: `<table><thead><tr><th scope="col">what happens</th><th scope="col"></th><th scope="col">decided by</th></tr></thead><tbody>${cells}</tbody></table>`,
+          drawing: `<table><thead><tr><th scope="col">what happens</th><th scope="col">now</th><th scope="col">decided by</th></tr></thead><tbody>${cells}</tbody></table>`,
           says: `${badge(mode)} Good for: ${use}.`,
         };
       },

@@ -92,27 +92,26 @@
     form.innerHTML = `<fieldset><legend>Your guess</legend><div class="choices">${fields}</div></fieldset>
       <div class="buttons"><button type="submit">Show what happens</button>
       <button type="button" class="plain skip">Skip</button>
-      <button type="button" class="plain all">Show everything on all pages</button></div>`;
+      ${index ? "" : '<button type="button" class="plain all">Show all, on all pages</button>'}</div>`;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       commit(cell, form.elements.guess.value.trim().replace("−", "-").replace(",", "."));
     });
     form.querySelector(".skip").addEventListener("click", () => skip(cell));
-    form.querySelector(".all").addEventListener("click", showAll);
+    form.querySelector(".all")?.addEventListener("click", showAll);
     cell.append(form);
     for (const sibling of after(cell)) sibling.addEventListener("beforematch", () => skip(cell));
   };
 
   if (store.get("predictions") === "shown") {
     cells.forEach((cell) => cell.classList.add("answered"));
-    const first = cells[0];
-    if (first) {
+    if (cells.length) {
       const again = document.createElement("button");
       again.type = "button";
       again.className = "plain ask-again";
       again.textContent = "Ask me for predictions again";
       again.addEventListener("click", () => { store.set("predictions", "asked"); location.reload(); });
-      first.before(again);
+      document.querySelector("article").append(again);
     }
   } else {
     cells.forEach(build);

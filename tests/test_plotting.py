@@ -11,7 +11,6 @@ from matplotlib.colors import to_rgb
 from utils.plotting import EVAL, OTHER, TRAIN, TRUTH, book_style, plot_lines
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
-# ruff: noqa: E501
 DEFICIENCIES = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],

@@ -100,7 +100,8 @@ def visit(browser, base):
         page.on("pageerror", lambda error: seen["errors"].append(str(error)))
         page.on("requestfailed", lambda request: seen["errors"].append(request.url))
         page.on("console", lambda m: seen["errors"].append(m.text) if m.type == "error" else None)
-        page.goto(name if "://" in name else f"{base}/{name}", wait_until="networkidle")
+        page.goto(name if "://" in name else f"{base}/{name}", wait_until="load")
+        page.wait_for_timeout(150)
         return page
 
     yield open_page
