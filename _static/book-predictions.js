@@ -82,7 +82,7 @@
     cells.filter((cell) => !cell.classList.contains("answered")).forEach(skip);
   };
 
-  const build = (cell, index) => {
+  const build = (cell) => {
     const { hint, choices } = question(cell);
     const form = document.createElement("form");
     form.className = "prediction-form";
@@ -92,13 +92,13 @@
     form.innerHTML = `<fieldset><legend>Your guess</legend><div class="choices">${fields}</div></fieldset>
       <div class="buttons"><button type="submit">Show what happens</button>
       <button type="button" class="plain skip">Skip</button>
-      ${index ? "" : '<button type="button" class="plain all">Show all, on all pages</button>'}</div>`;
+      <button type="button" class="plain all" title="here and on all pages">Show all</button></div>`;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       commit(cell, form.elements.guess.value.trim().replace("−", "-").replace(",", "."));
     });
     form.querySelector(".skip").addEventListener("click", () => skip(cell));
-    form.querySelector(".all")?.addEventListener("click", showAll);
+    form.querySelector(".all").addEventListener("click", showAll);
     cell.append(form);
     for (const sibling of after(cell)) sibling.addEventListener("beforematch", () => skip(cell));
   };

@@ -35,7 +35,7 @@ def book_style() -> None:
     """
     plt.rcParams.update(
         {
-            "figure.figsize": (6.4, 3.2),
+            "figure.figsize": (5.4, 2.9),
             "figure.constrained_layout.use": True,
             "savefig.transparent": True,
             "figure.facecolor": "none",
@@ -45,7 +45,7 @@ def book_style() -> None:
             "axes.spines.right": False,
             "axes.titlesize": 11,
             "axes.titlelocation": "left",
-            "font.size": 11,
+            "font.size": 10.5,
             "lines.linewidth": 2,
             "legend.frameon": False,
             # Ids in an SVG are random unless they are salted: nbval compares figures.
