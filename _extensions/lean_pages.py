@@ -139,6 +139,8 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
         return
     out = Path(app.outdir)
     static = out / "_static"
+    if not (static / SCRIPTS[0]).exists():
+        return  # no page was out of date, so the theme copied nothing
     pages = {path: path.read_text() for path in out.rglob("*.html") if "_static" not in path.parts}
 
     script = join(static, SCRIPTS, "\n;\n")
