@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb))
-JUPYTER_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going -q
+JUPYTER_BOOK := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 # One thread a kernel and two kernels: on two cores faster than one kernel with two threads.
 NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 	-n 2 --dist loadfile -p no:cacheprovider --override-ini addopts= --override-ini filterwarnings=

@@ -130,14 +130,14 @@
           moves: ["running statistics move", "mode"],
           graph: ["a graph is recorded", "gradients"],
           memory: ["activations are kept in memory", "gradients"],
-          barred: ["the output is barred from later autograd", "gradients"],
+          barred: ["the output cannot be saved for a later backward pass", "gradients"],
         };
         const cells = Object.entries(rows).map(([key, [text, by]]) =>
           `<tr><th scope="row">${text}</th><td>${effect[key] ? "yes" : "no"}</td><td>${by}</td></tr>`).join("");
         const use = {
-          "train grad": "training", "train no_grad": "re-estimating running statistics",
+          "train grad": "training", "train no_grad": "re-estimating running statistics, best with dropout in eval mode",
           "train inference": "hardly anything; an evaluation that forgot eval()",
-          "eval grad": "saliency, adversarial examples, a fixed batch norm",
+          "eval grad": "saliency, adversarial examples",
           "eval no_grad": "evaluation whose outputs go on into training", "eval inference": "evaluation and serving",
         }[`${mode} ${gradients}`];
         return {

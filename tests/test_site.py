@@ -389,7 +389,7 @@ def test_a_wrong_guess_is_told_and_a_tolerance_is_honoured(visit):
     answer(page, "4")
     assert (
         page.locator(".prediction-verdict").nth(1).inner_text()
-        == "You said 4. Measured: 1. Not this time."
+        == "You said 4. Measured: 7. Not this time."
     )
 
 
