@@ -18,6 +18,7 @@ from subset_math_font import missing_characters
 from torch import nn
 
 from utils.plotting import EVAL, OTHER, TRAIN, TRUTH
+from utils.survey import survey
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
 PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html") if "_static" not in p.parts)
@@ -523,6 +524,44 @@ def test_explorers_work_from_the_keyboard_and_keep_their_table(visit, name, kind
         assert box.locator(".drawing").inner_html() + box.locator(".says").inner_html() != before
         assert box.locator(".says").get_attribute("role") == "status"
     assert page.seen["errors"] == []
+
+
+# The table of every layer
+
+
+def test_the_table_of_layers_is_the_survey(visit):
+    page = visit("reference/every_layer.html", java_script_enabled=False)
+    rows = page.locator("table.survey tbody tr").evaluate_all(
+        "all => all.map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    )
+    expected = [
+        [
+            record.name,
+            record.differs or "not measured",
+            record.reason,
+            *(
+                ", ".join(modes)
+                for modes in (record.random_in, record.moves_in, record.mixes_rows_in)
+            ),
+            "yes" if record.rounds else "",
+        ]
+        for record in survey()
+    ]
+    assert rows == expected
+
+
+def test_the_table_of_layers_can_be_filtered_and_sorted_from_the_keyboard(visit):
+    page = visit("reference/every_layer.html")
+    visible = page.locator("table.survey tbody tr:visible")
+    assert visible.count() > 160
+    page.locator(".table-filter input").press_sequentially("batchnorm sync")
+    assert visible.locator("td").first.inner_text() == "SyncBatchNorm" and visible.count() == 1
+    assert page.locator(".table-filter [role=status]").inner_text().startswith("1 of ")
+    page.locator(".table-filter input").fill("")
+    page.locator("table.survey th button", has_text="Output differs").focus()
+    page.keyboard.press("Enter")
+    column = visible.locator("td:nth-child(2)").all_inner_texts()
+    assert column == sorted(column) and column[0] == "always"
 
 
 # Search

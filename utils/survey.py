@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from utils.modes import evaluating
 
+Builder = Callable[[], nn.Module]
 Differs = Literal["always", "by configuration", "never", "inherits"]
 MODES = ("train", "eval")
 
@@ -280,6 +282,10 @@ def _other_rows(given: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(change(value) for value in given)
 
 
+def _holding(wrap: Callable[[nn.Module], nn.Module], inside: Builder) -> nn.Module:
+    return wrap(inside())
+
+
 def _shape(dimensions: int, batch: int = 4, channels: int = 4) -> tuple[int, ...]:
     return (batch, channels, *[6] * dimensions)
 
@@ -293,20 +299,44 @@ def _cases() -> dict[str, Case | str]:
         if hasattr(nn, name):
             cases[name] = Case({"": lambda: getattr(nn, name)(*args, **kwargs)}, inputs)
 
-    def vary(name: str, inputs: Callable[[], tuple[Any, ...]], decides: str, **builds: Any) -> None:
-        if hasattr(nn, name):
-            named = {key.replace("_is_", "="): build for key, build in builds.items()}
-            cases[name] = Case(named, inputs, decides)
+    def vary(
+        name: str, inputs: Callable[[], tuple[Any, ...]], decides: str, **builds: Builder
+    ) -> None:
+        """Two configurations, off and on, and the arguments that decide."""
+        off, on = builds["off"], builds["on"]
+        cases[name] = Case({f"without {decides}": off, f"with {decides}": on}, inputs, decides)
 
     def x(*shape: int) -> Callable[[], tuple[Tensor]]:
         return lambda: (torch.randn(shape),)
 
     # One tensor in, one out, any shape
-    for name in (
-        "CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid "
-        "Mish PReLU ReLU ReLU6 SELU SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink "
-        "Flatten AlphaDropout Dropout"
-    ).split():
+    for name in [
+        "CELU",
+        "ELU",
+        "GELU",
+        "Hardshrink",
+        "Hardsigmoid",
+        "Hardswish",
+        "Hardtanh",
+        "Identity",
+        "LeakyReLU",
+        "LogSigmoid",
+        "Mish",
+        "PReLU",
+        "ReLU",
+        "ReLU6",
+        "SELU",
+        "SiLU",
+        "Sigmoid",
+        "Softplus",
+        "Softshrink",
+        "Softsign",
+        "Tanh",
+        "Tanhshrink",
+        "Flatten",
+        "AlphaDropout",
+        "Dropout",
+    ]:
         add(name, x(4, 8, 6))
     add("RReLU", x(4, 8, 6))
     add("GLU", x(4, 8))
@@ -335,6 +365,9 @@ def _cases() -> dict[str, Case | str]:
     for name in ("CosineSimilarity", "PairwiseDistance"):
         add(name, lambda: (torch.randn(4, 8), torch.randn(4, 8)))
 
+    def pooled(pool: Callable[..., Any], image: Callable[[], tuple[Tensor]]) -> tuple[Any, ...]:
+        return pool(*image(), 2, return_indices=True)
+
     # One class for each number of spatial dimensions
     for n in (1, 2, 3):
         image = x(*_shape(n))
@@ -351,8 +384,7 @@ def _cases() -> dict[str, Case | str]:
         for name in ("CircularPad", "ReflectionPad", "ReplicationPad", "ZeroPad"):
             add(f"{name}{n}d", image, 1)
         add(f"ConstantPad{n}d", image, 1, 3.5)
-        pool = getattr(nn.functional, f"max_pool{n}d")
-        add(f"MaxUnpool{n}d", lambda p=pool, i=image: p(*i(), 2, return_indices=True), 2)
+        add(f"MaxUnpool{n}d", partial(pooled, getattr(nn.functional, f"max_pool{n}d"), image), 2)
         for lazy in ("", "Lazy"):
             size = () if lazy else (4,)
             for kind in ("BatchNorm", "InstanceNorm"):
@@ -361,12 +393,8 @@ def _cases() -> dict[str, Case | str]:
                     f"{lazy}{kind}{n}d",
                     image,
                     "track_running_stats",
-                    track_running_stats_is_True=lambda c=layer, s=size: c(
-                        *s, track_running_stats=True
-                    ),
-                    track_running_stats_is_False=lambda c=layer, s=size: c(
-                        *s, track_running_stats=False
-                    ),
+                    on=partial(layer, *size, track_running_stats=True),
+                    off=partial(layer, *size, track_running_stats=False),
                 )
     for n in (2, 3):
         add(f"FractionalMaxPool{n}d", x(*_shape(n)), 2, output_ratio=0.7)
@@ -385,8 +413,8 @@ def _cases() -> dict[str, Case | str]:
             name,
             x(4, 5, 3),
             "dropout with num_layers above 1",
-            dropout_is_0=lambda c=layer: c(3, 6, 2, batch_first=True),
-            dropout_is_05=lambda c=layer: c(3, 6, 2, batch_first=True, dropout=0.5),
+            off=partial(layer, 3, 6, 2, batch_first=True),
+            on=partial(layer, 3, 6, 2, batch_first=True, dropout=0.5),
         )
     for name in ("RNNCell", "LSTMCell", "GRUCell"):
         add(name, x(4, 3), 3, 6)
@@ -396,8 +424,8 @@ def _cases() -> dict[str, Case | str]:
         "MultiheadAttention",
         lambda: (torch.randn(4, 5, 8),) * 3,
         "dropout",
-        dropout_is_0=lambda: nn.MultiheadAttention(8, 2, batch_first=True),
-        dropout_is_05=lambda: nn.MultiheadAttention(8, 2, batch_first=True, dropout=0.5),
+        off=lambda: nn.MultiheadAttention(8, 2, batch_first=True),
+        on=lambda: nn.MultiheadAttention(8, 2, batch_first=True, dropout=0.5),
     )
 
     def encoder(dropout: float) -> nn.TransformerEncoderLayer:
@@ -420,8 +448,8 @@ def _cases() -> dict[str, Case | str]:
             name,
             inputs,
             "dropout",
-            dropout_is_0=lambda m=make: m(0.0),
-            dropout_is_05=lambda m=make: m(0.5),
+            off=partial(make, 0.0),
+            on=partial(make, 0.5),
         )
 
     # Losses: one number for a batch
@@ -438,10 +466,17 @@ def _cases() -> dict[str, Case | str]:
     def signs(*shape: int) -> Tensor:
         return torch.randint(0, 2, shape).float() * 2 - 1
 
-    for name in (
-        "BCELoss BCEWithLogitsLoss HuberLoss KLDivLoss L1Loss MSELoss MultiLabelSoftMarginLoss "
-        "PoissonNLLLoss SmoothL1Loss"
-    ).split():
+    for name in [
+        "BCELoss",
+        "BCEWithLogitsLoss",
+        "HuberLoss",
+        "KLDivLoss",
+        "L1Loss",
+        "MSELoss",
+        "MultiLabelSoftMarginLoss",
+        "PoissonNLLLoss",
+        "SmoothL1Loss",
+    ]:
         loss(name, two)
     for name in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss"):
         loss(name, classes)
@@ -470,12 +505,11 @@ def _cases() -> dict[str, Case | str]:
     holds = "what is inside"
     for name in ("Sequential", "DataParallel"):
         wrap = getattr(nn, name)
-        cases[name] = Case(
-            {"Linear inside": lambda w=wrap: w(nn.Linear(8, 8)), "Dropout inside": lambda w=wrap: w(nn.Dropout())},
-            x(4, 8),
-            holds,
-            container=True,
-        )  # fmt: skip
+        builds: dict[str, Builder] = {
+            "Linear inside": partial(_holding, wrap, partial(nn.Linear, 8, 8)),
+            "Dropout inside": partial(_holding, wrap, nn.Dropout),
+        }
+        cases[name] = Case(builds, x(4, 8), holds, container=True)
     for name in ("ModuleList", "ModuleDict", "Container"):
         cases[name] = Case({}, x(4, 8), holds, container=True)
 
@@ -488,9 +522,7 @@ def _cases() -> dict[str, Case | str]:
         "SyncBatchNorm",
         x(*_shape(2)),
         "track_running_stats",
-        track_running_stats_is_True=lambda: nn.SyncBatchNorm(4),
-        track_running_stats_is_False=lambda: nn.SyncBatchNorm(4, track_running_stats=False),
+        on=lambda: nn.SyncBatchNorm(4),
+        off=lambda: nn.SyncBatchNorm(4, track_running_stats=False),
     )
     return cases
-
-

@@ -1,0 +1,57 @@
+"""The directive `layer-survey`: a table of what `utils.survey` measures, made at build time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from utils.survey import Record, survey
+
+COLUMNS: dict[str, Callable[[Record], str]] = {
+    "Class": lambda record: record.name,
+    "Output differs": lambda record: record.differs or "not measured",
+    "Decided by": lambda record: record.reason,
+    "Random in": lambda record: ", ".join(record.random_in),
+    "Buffers move in": lambda record: ", ".join(record.moves_in),
+    "Rows mix in": lambda record: ", ".join(record.mixes_rows_in),
+    "Rounds": lambda record: "yes" if record.rounds else "",
+}
+
+
+class LayerSurvey(SphinxDirective):
+    """Run the survey and write its records as a table."""
+
+    def run(self) -> list[nodes.Node]:
+        records = survey()
+        caption = nodes.paragraph(
+            text=f"{len(records)} classes, measured with PyTorch {torch.__version__.split('+')[0]}."
+        )
+        table = nodes.table(classes=["survey"])
+        group = nodes.tgroup(cols=len(COLUMNS))
+        table += group
+        group += [nodes.colspec(colwidth=1) for _ in COLUMNS]
+        group += nodes.thead("", _row(list(COLUMNS)))
+        group += nodes.tbody("", *(_row([of(r) for of in COLUMNS.values()]) for r in records))
+        return [caption, table]
+
+
+def _row(texts: list[str]) -> nodes.row:
+    """One row; the class is code, so that the search finds it as a name."""
+    row = nodes.row()
+    for number, text in enumerate(texts):
+        paragraph = nodes.paragraph()
+        if text:
+            plain = number > 0 or text == "Class"
+            paragraph += nodes.Text(text) if plain else nodes.literal(text=text)
+        row += nodes.entry("", paragraph)
+    return row
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("layer-survey", LayerSurvey)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
