@@ -240,12 +240,79 @@ def test_segmentation_outputs_are_scored_by_the_pixel():
 def test_outputs_that_are_no_class_scores_have_no_accuracy():
     x = torch.rand(6, 1)
     assert list(evaluate(nn.Identity(), [(x, x)], loss=F.mse_loss)) == ["loss"]
-    assert evaluate(nn.Identity(), [(x, torch.ones(6, dtype=torch.int64))]) == {}
+    with pytest.raises(ValueError, match="there is nothing to measure"):
+        evaluate(nn.Identity(), [(x, torch.ones(6, dtype=torch.int64))])
+    with pytest.raises(ValueError, match="there is nothing to measure"):
+        evaluate(nn.Identity(), [(x, x)], metrics=[])
 
 
 def test_batches_of_unlike_shapes_are_not_joined():
     batches = [(torch.ones(2, 3, n), torch.zeros(2, n, dtype=torch.int64)) for n in (4, 5, 5)]
     assert evaluate(nn.Identity(), batches)["accuracy"] == 1.0
+
+
+def test_accuracy_is_of_all_batches_or_not_at_all():
+    batches = [(torch.ones(4, n, 4), torch.zeros(4, n, dtype=torch.int64)) for n in (6, 4, 6)]
+    assert list(evaluate(nn.Identity(), batches, loss=lambda o, t: o.sum())) == ["loss"]
+
+
+def test_a_loss_over_the_batch_is_called_on_each_batch():
+    def contrastive(output, target):
+        z = F.normalize(output, dim=1)
+        return F.cross_entropy(5 * z @ z.T, torch.arange(len(z)))
+
+    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    batches = [(part, torch.zeros(8)) for part in x.split(8)]
+    expected = torch.stack([contrastive(*batch) for batch in batches]).mean().item()
+    assert evaluate(nn.Identity(), batches, loss=contrastive)["loss"] == pytest.approx(expected)
+
+
+def test_a_function_may_return_sum_and_count(scores, net):
+    weight = torch.linspace(0.1, 3, 10)
+
+    def weighted(output, target):
+        return F.cross_entropy(output, target, weight, reduction="sum"), weight[target].sum()
+
+    batches = list(zip(X.split(50), Y.split(50)))
+    expected = F.cross_entropy(scores, Y, weight).item()
+    assert evaluate(net, batches, loss=weighted)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_class_weights_mean_the_same_under_each_reduction(net, scores, reduction):
+    weight = torch.linspace(0.1, 3, 10)
+    target = torch.where(torch.arange(len(Y)) % 3 == 0, -100, Y)
+    loss = nn.CrossEntropyLoss(weight, reduction=reduction)
+    expected = F.cross_entropy(scores, target, weight).item()
+    result = evaluate(net, list(zip(X.split(50), target.split(50))), loss=loss)
+    assert result["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_half_precision_does_not_overflow():
+    output = torch.tensor([[5.0, 0, 0]]).repeat(1000, 1).half()
+    target = torch.ones(1000, dtype=torch.int64)
+    expected = F.cross_entropy(output.float(), target).item()
+    result = evaluate(nn.Identity(), [(output, target)] * 40, loss=nn.CrossEntropyLoss())
+    assert result["loss"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_only_ignored_targets_and_nan_outputs_are_errors():
+    ignored = torch.full((3,), -100)
+    with pytest.raises(ValueError, match="loss has nothing to average: every target is ignored"):
+        evaluate(nn.Identity(), [(torch.eye(3), ignored)], loss=nn.CrossEntropyLoss())
+    with pytest.raises(ValueError, match="output is nan by batch 0"):
+        evaluate(nn.Identity(), [(torch.eye(3) * float("nan"), torch.arange(3))])
+
+
+def test_a_data_loader_with_several_inputs():
+    class Pairs(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return (3 * torch.eye(4)[i], torch.eye(4)[i]), i
+
+    assert evaluate(TwoInputs(), DataLoader(Pairs(), 3)) == {"accuracy": 1.0}
 
 
 def test_outputs_may_be_dicts():
@@ -322,6 +389,13 @@ def test_a_metric_that_fails_is_named(net):
         ({"metrics": [F.mse_loss, F.mse_loss]}, ValueError, "two entries of one name"),
         ({"metrics": {"loss": F.mse_loss}}, ValueError, "an entry called 'loss'"),
         ({"loss": 3}, TypeError, "loss is a int; expected a function or a module"),
+        ({"loss": nn.MSELoss}, TypeError, "loss is the class MSELoss; expected an instance"),
+        ({"metrics": "accuracy"}, TypeError, "metrics is the string 'accuracy'"),
+        (
+            {"metrics": {"a": MetricCollection([MulticlassAccuracy(10)])}},
+            TypeError,
+            r"metrics\['a'\] is a collection",
+        ),
     ],
 )
 def test_bad_arguments_are_named(net, arguments, error, message):

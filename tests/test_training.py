@@ -224,6 +224,101 @@ def test_a_loss_that_is_not_finite_is_an_error_and_modes_are_as_they_were():
     assert mode_of(model) == "mixed" and not model[2].training
 
 
+def test_training_loss_of_a_weighted_loss_is_over_weights():
+    model, loaders, _ = start()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    loss = nn.CrossEntropyLoss(torch.linspace(0.1, 3, 10))
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    history = fit(model, loaders.train, loaders.train, loss=loss, optimizer=still, epochs=1)
+    assert history["train_loss"] == pytest.approx(history["val_loss"], rel=1e-5)
+
+
+def test_a_nan_is_never_the_best():
+    values = iter([float("nan"), 0.5, 0.7, 0.6])
+    model, loaders, optimizer = start()
+    history = fit(
+        model,
+        loaders.train,
+        [next(iter(loaders.validation))],
+        loss=F.cross_entropy,
+        optimizer=optimizer,
+        epochs=4,
+        metrics={"score": lambda output, target: torch.tensor(next(values))},
+        monitor="score",
+        higher_is_better=True,
+    )
+    assert history.best_epoch == 2
+
+
+def test_more_patience_lets_a_stopped_run_go_on(tmp_path):
+    def go(patience, resume):
+        model, loaders, _ = start()
+        return fit(
+            model,
+            loaders.train,
+            loaders.validation,
+            loss=F.cross_entropy,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.99),
+            epochs=12,
+            patience=patience,
+            checkpoint=tmp_path / "run.pt",
+            resume=resume,
+        )
+
+    stopped = len(go(1, False))
+    assert stopped < 12 and len(go(12, True)) == 12
+
+
+def test_a_plateau_scheduler_gets_the_number_that_is_watched():
+    model, loaders, optimizer = start()
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=10)
+    fit(
+        model,
+        loaders.train,
+        loaders.validation,
+        loss=F.cross_entropy,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        epochs=3,
+    )
+    assert optimizer.param_groups[0]["lr"] < 0.01
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run(1, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="monitor is 'f1', which checkpoint .* has not measured"):
+        run(2, checkpoint=tmp_path / "run.pt", resume=True, monitor="f1")
+    (tmp_path / "garbage.pt").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="cannot be read; expected a file that fit has written"):
+        run(1, checkpoint=tmp_path / "garbage.pt", resume=True)
+    model, loaders, optimizer = start()
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(ValueError, match="scheduler is StepLR but checkpoint .* without one"):
+        fit(
+            model,
+            loaders.train,
+            loaders.validation,
+            loss=F.cross_entropy,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            epochs=2,
+            checkpoint=tmp_path / "run.pt",
+            resume=True,
+        )
+
+
+def test_what_cannot_train_is_named():
+    model, loaders, optimizer = start()
+    arguments = {"loss": F.cross_entropy, "optimizer": optimizer, "epochs": 1}
+    parts = loaders.train, loaders.validation
+    with pytest.raises(TypeError, match="expected a torch.nn.Module"):
+        fit(lambda x: x, *parts, **arguments)
+    with pytest.raises(ValueError, match="optimizer holds none of the model's parameters"):
+        fit(digits_mlp(), *parts, **arguments)
+    with pytest.raises(ValueError, match=r"loss returned a tensor of shape \(64,\)"):
+        fit(model, *parts, **arguments | {"loss": nn.CrossEntropyLoss(reduction="none")})
+
+
 def test_an_empty_training_loader_is_an_error():
     model, loaders, optimizer = start()
     with pytest.raises(ValueError, match="train_loader yielded no batches"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Union
@@ -9,13 +10,15 @@ from typing import Any, Union
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from tqdm import tqdm
 
 from utils.modes import evaluating
 
 Scorer = Callable[[Any, Any], Tensor]
-"""A loss or a simple metric: takes output and target, returns a mean or one value a sample."""
+"""A loss or a simple metric: takes output and target, returns a mean, one value a sample, or a
+pair of sum and count."""
 
 Metrics = Union[
     Metric, MetricCollection, Scorer, Sequence[Union[Metric, Scorer]],
@@ -25,6 +28,17 @@ Unpack = Callable[[Any], tuple[Any, Any]]
 
 TARGET_KEYS = ("target", "targets", "label", "labels", "y")
 """Where :func:`unpack_batch` looks for the target of a dict batch."""
+
+ROWWISE = (
+    nn.CrossEntropyLoss, nn.NLLLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss,
+    nn.BCELoss, nn.BCEWithLogitsLoss,
+)  # fmt: skip
+"""Losses that look at one sample at a time, so that several batches may be scored at once."""
+
+ROWWISE_FUNCTIONS = (
+    F.cross_entropy, F.nll_loss, F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss,
+    F.binary_cross_entropy, F.binary_cross_entropy_with_logits,
+)  # fmt: skip
 
 HELD_ELEMENTS = 1 << 16
 """Outputs are scored together once this many elements are held, so memory stays bounded."""
@@ -42,8 +56,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Score a model over a whole data set: once, in evaluation mode, without gradients.
 
-    Every number is over samples, not over batches, so it does not depend on the batch size or on
-    a smaller last batch. Each submodule gets its own mode back, and the global random state of
+    Numbers are over samples, not over batches, so they do not depend on the batch size or on a
+    smaller last batch. Each submodule gets its own mode back, and the global random state of
     torch is as it was, also after an error.
 
     Parameters
@@ -54,15 +68,17 @@ def evaluate(
         Any iterable of batches; see ``unpack``.
     metrics
         A torchmetrics metric or collection, a function ``(output, target) -> tensor``, or a
-        sequence or a dict of these. Metric objects are copied, yours are not touched. The tensor
-        of a function is the mean of its batch or holds one value a sample. If None, the result
-        has ``"accuracy"`` where outputs are scores of classes: floats of shape ``(N, C, ...)``
-        with C above 1, integer targets of shape ``(N, ...)``.
+        sequence or a dict of these. Metric objects are copied, yours are not touched. A function
+        is called on each batch; it returns one value a sample, or the mean of the batch, which
+        counts as often as the batch has samples, or a pair ``(sum, count)`` where a mean is over
+        something else. If None, the result has ``"accuracy"`` where all outputs are scores of
+        classes: floats of shape ``(N, C, ...)`` with C above 1, integer targets of shape
+        ``(N, ...)``.
     loss
-        A function or module ``(output, target) -> tensor``, as for ``metrics``; a module with
-        ``reduction="sum"`` is understood, and so are the class weights and the ``ignore_index``
-        of ``nn.CrossEntropyLoss`` and ``nn.NLLLoss``, whose mean is over weights. The result is
-        called ``"loss"``.
+        A function or module ``(output, target) -> tensor``, as for ``metrics``; each
+        ``reduction`` of a module is understood, and so are the class weights and the
+        ``ignore_index`` of ``nn.CrossEntropyLoss`` and ``nn.NLLLoss``, whose mean is over
+        weights. The result is called ``"loss"``.
     device
         Where batches are sent; the device of the model's first parameter if None. The model is
         not moved.
@@ -84,8 +100,8 @@ def evaluate(
     TypeError
         If ``model`` is no module, or a metric cannot be called.
     ValueError
-        If the loader yields nothing, a batch cannot be unpacked, the device is unknown or is not
-        the model's, or a loss is not finite.
+        If the loader yields nothing, a batch cannot be unpacked, there is nothing to measure, all
+        targets are ignored, the device is unknown or is not the model's, or a loss is not finite.
     RuntimeError
         If a metric fails (the message names it), or, where processes share the work, if another
         process failed.
@@ -156,12 +172,23 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
         given = f"a dict with the keys {', '.join(map(str, batch))}"
     else:
         if isinstance(batch, (tuple, list)) and len(batch) == 2:
-            return batch[0], batch[1]
+            inputs, target = batch
+            # A DataLoader makes a list of what was a tuple in the data set.
+            return (tuple(inputs) if _are_parallel(inputs, target) else inputs), target
         expected = "(inputs, target)"
         given = type(batch).__name__
         if isinstance(batch, (tuple, list)):
             given = f"a {given} of {len(batch)}"
     raise ValueError(f"batch is {given}; expected {expected}, or a function for unpack.")
+
+
+def _are_parallel(inputs: Any, target: Any) -> bool:
+    """Whether inputs are a list of tensors with as many rows as the target."""
+    return (
+        isinstance(inputs, list)
+        and isinstance(target, Tensor)
+        and all(isinstance(x, Tensor) and x.dim() and len(x) == len(target) for x in inputs)
+    )
 
 
 def run_on_batch(model: nn.Module, inputs: Any) -> Any:
@@ -265,15 +292,14 @@ class _Mean:
         self.count += count
 
     def value(self) -> float:
-        return self.total / self.count if self.count else float("nan")
+        return self.total / self.count
 
 
 class _Scores:
     """What is known so far of the loss and the metrics, as sums and counts."""
 
     def __init__(self, metrics: Metrics | None, loss: Scorer | None, device: torch.device) -> None:
-        if loss is not None and not callable(loss):
-            raise TypeError(f"loss is a {type(loss).__name__}; expected a function or a module.")
+        check_loss(loss)
         self.loss = loss
         self.metrics: dict[str, Metric] = {}
         self.functions: dict[str, Scorer] = {}
@@ -285,7 +311,12 @@ class _Scores:
             else:
                 self.functions[name] = metric
         self.means: dict[str, _Mean] = {}
-        self.samples = self.batches = 0
+        self.samples = self.batches = self.samples_with_accuracy = 0
+        rowwise = loss is None or type(loss) in ROWWISE or loss in ROWWISE_FUNCTIONS
+        theirs = (
+            type(metric).__module__.startswith("torchmetrics.") for metric in self.metrics.values()
+        )
+        self.may_join = rowwise and not self.functions and all(theirs)
         self.held: list[tuple[Any, Any, int]] = []
         self.held_elements = 0
 
@@ -294,7 +325,7 @@ class _Scores:
         size = samples_in(output, target)
         self.samples += size
         self.batches += 1
-        if self.held and not _can_join(self.held[-1], output, target):
+        if self.held and not (self.may_join and _can_join(self.held[-1], output, target)):
             self.score_held()
         self.held.append((output, target, size))
         self.held_elements += output.numel() if isinstance(output, Tensor) else HELD_ELEMENTS
@@ -313,13 +344,16 @@ class _Scores:
             target = torch.cat([part[1] for part in held])
             size = sum(part[2] for part in held)
         if self.loss is not None:
-            total, count = _total_loss(self.loss, output, target, size)
-            if not torch.isfinite(torch.tensor(total)):
+            total, count = total_loss(self.loss, output, target, size)
+            if not math.isfinite(total):
                 self._name_the_batch(held, total)
             self.means.setdefault("loss", _Mean()).add(total, count)
         if self.default_accuracy and _are_class_scores(output, target):
+            if output.isnan().any():
+                raise ValueError(f"output is nan by batch {self.batches - 1}; expected scores.")
             total, count = _total_right(output, target, self.loss)
             self.means.setdefault("accuracy", _Mean()).add(total, count)
+            self.samples_with_accuracy += size
         for name, function in self.functions.items():
             try:
                 total, count = _total_of(function(output, target), size)
@@ -335,8 +369,8 @@ class _Scores:
     def _name_the_batch(self, held: list[tuple[Any, Any, int]], total: float) -> None:
         assert self.loss is not None
         for number, (output, target, size) in enumerate(held, self.batches - len(held)):
-            value, _ = _total_loss(self.loss, output, target, size)
-            if not torch.isfinite(torch.tensor(value)):
+            value, _ = total_loss(self.loss, output, target, size)
+            if not math.isfinite(value):
                 finite = torch.isfinite(output).all().item() if isinstance(output, Tensor) else None
                 raise ValueError(
                     f"loss is {value} on batch {number} (counted from 0); expected a finite "
@@ -349,6 +383,7 @@ class _Scores:
         mine = {
             "failure": None if failure is None else f"{type(failure).__name__}: {failure}",
             "samples": self.samples,
+            "samples_with_accuracy": self.samples_with_accuracy,
             "means": {name: (mean.total, mean.count) for name, mean in self.means.items()},
             "metrics": {name: metric.cpu() for name, metric in self.metrics.items()},
         }
@@ -360,6 +395,7 @@ class _Scores:
             if one["failure"]:
                 raise RuntimeError(f"evaluation failed in process {rank}: {one['failure']}")
         self.samples = sum(one["samples"] for one in everyone)
+        self.samples_with_accuracy = sum(one["samples_with_accuracy"] for one in everyone)
         self.means = {}
         for one in everyone:
             for name, (total, count) in one["means"].items():
@@ -378,6 +414,11 @@ class _Scores:
                 "loader yielded no batches, so there is nothing to average; expected at least "
                 "one batch of (input, target)."
             )
+        if self.samples_with_accuracy < self.samples:
+            self.means.pop("accuracy", None)  # the outputs of some batches were something else
+        for name, mean in self.means.items():
+            if not mean.count:
+                raise ValueError(f"{name} has nothing to average: every target is ignored.")
         values = {name: mean.value() for name, mean in self.means.items()}
         for name, metric in self.metrics.items():
             metric.sync_on_compute = False  # gather() has merged the processes already
@@ -385,6 +426,11 @@ class _Scores:
                 values.update(_as_floats(name, metric.compute()))
             except Exception as error:
                 raise _metric_failed(name, error) from error
+        if not values:
+            raise ValueError(
+                "there is nothing to measure: no loss and no metrics were given, and the outputs "
+                "are not scores of classes; expected a loss or metrics."
+            )
         order = ["loss", "accuracy", *self.functions, *self.metrics]
         return dict(sorted(values.items(), key=lambda item: _position(item[0], order)))
 
@@ -399,6 +445,8 @@ def _named(metrics: Metrics | None) -> dict[str, Any]:
         return {}
     if isinstance(metrics, MetricCollection):
         return {str(name): metric for name, metric in metrics.items(copy_state=False)}
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is the string {metrics!r}; expected a metric or a function.")
     if isinstance(metrics, Mapping):
         named = {str(name): metric for name, metric in metrics.items()}
     else:
@@ -415,6 +463,11 @@ def _named(metrics: Metrics | None) -> dict[str, Any]:
             raise TypeError(
                 f"metrics[{name!r}] is a {type(metric).__name__}; expected a torchmetrics metric "
                 "or a function of output and target."
+            )
+        if isinstance(metric, MetricCollection):
+            raise TypeError(
+                f"metrics[{name!r}] is a collection; expected a single metric. Give the "
+                "collection alone, as metrics."
             )
         if name == "loss":
             raise ValueError("metrics has an entry called 'loss'; expected another name.")
@@ -455,7 +508,10 @@ def _can_join(last: tuple[Any, Any, int], output: Any, target: Any) -> bool:
 
 
 def _total_of(value: Any, size: int) -> tuple[float, float]:
-    """Turn the mean of a batch, or one value a sample, into a sum and a count."""
+    """Turn the mean of a batch, one value a sample, or a pair, into a sum and a count."""
+    if isinstance(value, tuple):
+        total, count = value
+        return float(total), float(count)
     if not isinstance(value, Tensor):
         return float(value) * size, size
     if value.dim() == 0:
@@ -463,14 +519,41 @@ def _total_of(value: Any, size: int) -> tuple[float, float]:
     return value.double().sum().item(), value.numel()
 
 
-def _total_loss(loss: Scorer, output: Any, target: Any, size: int) -> tuple[float, float]:
-    value = loss(output, target)
+def total_loss(loss: Scorer, output: Any, target: Any, size: int) -> tuple[float, float]:
+    """Give the loss of a batch as a sum and the count that it is a mean over.
+
+    Parameters
+    ----------
+    loss
+        As in :func:`evaluate`.
+    output, target
+        Of one batch.
+    size
+        Samples in the batch.
+
+    Returns
+    -------
+    tuple of float
+        Sum and count. The count is ``size``, or the sum of the weights of the targets that are
+        not ignored, for a loss that divides by it.
+
+    Examples
+    --------
+    >>> total_loss(nn.MSELoss(), torch.ones(4), torch.zeros(4), 4)
+    (4.0, 4)
+    """
+    rowwise = type(loss) in ROWWISE or loss in ROWWISE_FUNCTIONS
+    if rowwise and output.dtype in (torch.float16, torch.bfloat16) and _has_no_weight(loss):
+        output = output.float()  # a sum in half precision overflows
+    return reduced_loss(loss, loss(output, target), target, size)
+
+
+def reduced_loss(loss: Scorer, value: Any, target: Any, size: int) -> tuple[float, float]:
+    """As :func:`total_loss`, for a value that the loss has already returned."""
     reduction = getattr(loss, "reduction", None)
-    if reduction == "sum":
-        return value.item(), size
+    count: float = size
     if (
         isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
-        and reduction == "mean"
         and isinstance(target, Tensor)
         and not target.is_floating_point()
     ):
@@ -478,8 +561,23 @@ def _total_loss(loss: Scorer, output: Any, target: Any, size: int) -> tuple[floa
         if kept.numel() == 0:
             return 0.0, 0.0
         count = kept.numel() if loss.weight is None else loss.weight[kept].sum().item()
+    elif reduction != "sum":
+        return _total_of(value, size)
+    if reduction == "mean":
         return value.item() * count, count
-    return _total_of(value, size)
+    return value.sum().item(), count
+
+
+def check_loss(loss: Scorer | None) -> None:
+    """Refuse what cannot be called on output and target, a class that was not made among them."""
+    if isinstance(loss, type):
+        raise TypeError(f"loss is the class {loss.__name__}; expected an instance of it.")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss is a {type(loss).__name__}; expected a function or a module.")
+
+
+def _has_no_weight(loss: Scorer) -> bool:
+    return getattr(loss, "weight", None) is None and getattr(loss, "pos_weight", None) is None
 
 
 def _are_class_scores(output: Any, target: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from utils.evaluation import (
     Metrics,
     Unpack,
+    check_loss,
     evaluate,
+    reduced_loss,
     run_on_batch,
     samples_in,
     to_device,
@@ -89,9 +93,10 @@ def fit(
         Iterables of batches, gone through once an epoch each. A shuffling loader with a generator
         of its own is resumed exactly.
     loss
-        ``(output, target) -> tensor`` with the mean over the batch.
+        ``(output, target) -> tensor``, a scalar to go down from.
     optimizer, scheduler
-        Already made for the model's parameters; the scheduler steps once an epoch.
+        Already made for the model's parameters; the scheduler steps once an epoch, a
+        ``ReduceLROnPlateau`` with the number that is watched.
     epochs
         How many epochs to have trained in all, those before a resume included.
     metrics
@@ -120,9 +125,12 @@ def fit(
 
     Raises
     ------
+    TypeError
+        If ``model`` is no module or ``loss`` cannot be called.
     ValueError
-        If an argument is out of range, a loader yields nothing, ``monitor`` is not measured, or
-        the loss is not finite.
+        If an argument is out of range, a loader yields nothing, the optimizer holds none of the
+        model's parameters, ``monitor`` is not measured, the checkpoint is not one of this run,
+        or the loss is not a finite scalar.
 
     References
     ----------
@@ -141,20 +149,25 @@ def fit(
     >>> len(history), history["val_accuracy"][history.best_epoch] > 0.9
     (3, True)
     """
+    current = mode_of(model)  # a TypeError where it is no module
+    check_loss(loss)
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; expected at least 1.")
     if patience is not None and patience < 1:
         raise ValueError(f"patience is {patience}; expected at least 1, or None.")
     if resume and checkpoint is None:
         raise ValueError("resume is True but checkpoint is None; expected a path to resume from.")
-    run = _Run(model, optimizer, scheduler, train_loader, higher_is_better)
+    ours = {id(parameter) for parameter in model.parameters()}
+    if not any(id(p) in ours for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("optimizer holds none of the model's parameters; expected this model's.")
+    run = _Run(model, optimizer, scheduler, train_loader, monitor, higher_is_better, patience)
     path = None if checkpoint is None else Path(checkpoint)
     if resume and path is not None and path.exists():
         run.load(path)
     history = run.history
 
     modes = [(module, module.training) for module in model.modules()]
-    if mode_of(model) == "eval":
+    if current == "eval":
         model.train()
     bar = tqdm(total=epochs, initial=len(history), desc="fit", leave=False, disable=not progress)
     try:
@@ -169,8 +182,10 @@ def fit(
                     "which is what the validation measures."
                 )
             row |= {f"val_{name}": value for name, value in scores.items()}
-            run.record(row, monitor, patience)
-            if scheduler is not None:
+            run.record(row)
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(scores[monitor])
+            elif scheduler is not None:
                 scheduler.step()
             if path is not None:
                 run.save(path)
@@ -195,12 +210,17 @@ def _train_epoch(
     """Train for one epoch; return the mean loss over its samples."""
     if device is None:
         device = next((parameter.device for parameter in model.parameters()), "cpu")
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     for number, batch in enumerate(loader):
         inputs, target = to_device((unpack or unpack_batch)(batch), torch.device(device))
         optimizer.zero_grad()
         output = run_on_batch(model, inputs)
         value = loss(output, target)
+        if value.numel() != 1:
+            raise ValueError(
+                f"loss returned a tensor of shape {tuple(value.shape)}; expected a scalar to go "
+                "down from, such as a mean."
+            )
         if not torch.isfinite(value):
             raise ValueError(
                 f"loss is {value.item()} on training batch {number} (counted from 0); expected a "
@@ -208,8 +228,8 @@ def _train_epoch(
             )
         value.backward()
         optimizer.step()
-        size = samples_in(output, target)
-        total += value.item() * size
+        part, size = reduced_loss(loss, value.detach(), target, samples_in(output, target))
+        total += part
         count += size
     if not count:
         raise ValueError("train_loader yielded no batches; expected at least one.")
@@ -225,24 +245,37 @@ class _Run:
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         train_loader: Iterable[Any],
+        monitor: str,
         higher_is_better: bool,
+        patience: int | None,
     ) -> None:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.generator: torch.Generator | None = getattr(train_loader, "generator", None)
+        self.monitor = f"val_{monitor}"
         self.sign = -1.0 if higher_is_better else 1.0
+        self.patience = patience
         self.history = History()
         self.best_state: dict[str, Any] = {}
 
-    def record(self, row: dict[str, float], monitor: str, patience: int | None) -> None:
+    def record(self, row: dict[str, float]) -> None:
         """Note an epoch, whether it is the best so far, and whether patience ran out."""
         history = self.history
         history.epochs.append(row)
-        values = [self.sign * value for value in history[f"val_{monitor}"]]
-        if history.best_epoch < 0 or values[-1] < values[history.best_epoch]:
+        values = [self.sign * value for value in history[self.monitor]]
+        best = values[history.best_epoch]
+        if (
+            history.best_epoch < 0
+            or values[-1] < best
+            or (math.isnan(best) > math.isnan(values[-1]))
+        ):
             history.best_epoch = len(history) - 1
             self.best_state = copy.deepcopy(self.model.state_dict())
-        waited = len(history) - 1 - history.best_epoch
-        history.stopped_early = patience is not None and waited >= patience
+        self.judge_patience()
+
+    def judge_patience(self) -> None:
+        """Stop where too many epochs have passed since the best."""
+        waited = len(self.history) - 1 - self.history.best_epoch
+        self.history.stopped_early = self.patience is not None and waited >= self.patience
 
     def restore_best(self) -> None:
         self.model.load_state_dict(self.best_state)
@@ -263,12 +296,23 @@ class _Run:
         unfinished.replace(path)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
+        expected = "expected a file that fit has written"
+        try:
+            state = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"checkpoint {path} cannot be read; {expected}.") from error
         missing = {"model", "best_model", "optimizer", "history"} - set(state)
         if missing:
+            raise ValueError(f"checkpoint {path} lacks {', '.join(sorted(missing))}; {expected}.")
+        if any(self.monitor not in epoch for epoch in state["history"]["epochs"]):
             raise ValueError(
-                f"checkpoint {path} lacks {', '.join(sorted(missing))}; expected a file that fit "
-                "has written."
+                f"monitor is {self.monitor.removeprefix('val_')!r}, which checkpoint {path} has "
+                "not measured; expected the one that its run has watched."
+            )
+        if (self.scheduler is None) != (state["scheduler"] is None):
+            raise ValueError(
+                f"scheduler is {type(self.scheduler).__name__} but checkpoint {path} was written "
+                f"{'without' if state['scheduler'] is None else 'with'} one; expected the same."
             )
         self.model.load_state_dict(state["model"])
         self.best_state = state["best_model"]
@@ -276,6 +320,7 @@ class _Run:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.history = History(**state["history"])
+        self.judge_patience()  # it may have been given more
         torch.set_rng_state(state["random_state"])
         if self.generator is not None and state["order_state"] is not None:
             self.generator.set_state(state["order_state"])
