@@ -35,7 +35,8 @@ test-fast: $(READY)  ## Style, types and unit tests only
 	$(BIN)/python -m pytest -q utils tests --ignore tests/test_site.py --ignore tests/test_validation.py
 
 test-site: book  ## The built pages in a real Chromium
-	$(BIN)/python -m pytest -q tests/test_site.py
+	$(BIN)/python -m pytest -q tests/test_site.py -k painted
+	$(BIN)/python -m pytest -q tests/test_site.py -k "not painted" -n 2 --dist worksteal
 
 test-portable: $(READY)  ## Strict nbval under other thread counts and instruction sets
 	ATEN_CPU_CAPABILITY=default $(NBVAL) $(NOTEBOOKS)

@@ -253,7 +253,7 @@ def samples_in(output: Any, target: Any) -> int:
     """Count the samples of a batch, by the first dimension of the target, else of the output."""
     for value in (target, output):
         if isinstance(value, Tensor):
-            return len(value) if value.dim() else 1
+            return value.shape[0] if value.dim() else 1
     if isinstance(target, Sequence):
         return len(target)
     raise ValueError(
@@ -497,14 +497,20 @@ def _device_of_batches(model: nn.Module, device: torch.device | str | None) -> t
 
 def _can_join(last: tuple[Any, Any, int], output: Any, target: Any) -> bool:
     """Whether a batch can be concatenated to the one before."""
-    return all(
-        isinstance(new, Tensor)
-        and isinstance(old, Tensor)
-        and new.dim() > 0
-        and new.shape[1:] == old.shape[1:]
-        and new.dtype == old.dtype
-        for old, new in zip(last[:2], (output, target))
-    ) and len(output) == len(target)
+    before, target_before, _ = last
+    if not (isinstance(output, Tensor) and isinstance(before, Tensor)):
+        return False
+    if not (isinstance(target, Tensor) and isinstance(target_before, Tensor)):
+        return False
+    return (
+        output.dim() > 0
+        and target.dim() > 0
+        and output.shape[0] == target.shape[0]
+        and output.shape[1:] == before.shape[1:]
+        and target.shape[1:] == target_before.shape[1:]
+        and output.dtype == before.dtype
+        and target.dtype == target_before.dtype
+    )
 
 
 def _total_of(value: Any, size: int) -> tuple[float, float]:
