@@ -8,6 +8,8 @@ JUPYTER_BOOK := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 	-n 2 --dist loadfile -p no:cacheprovider --override-ini addopts= --override-ini filterwarnings=
 
+NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
+
 .PHONY: help book test test-fast test-site test-portable test-seeds serve pdf chapters benchmark clean
 
 help:  ## List the targets
@@ -26,17 +28,18 @@ test: $(READY)  ## All checks: style, types, units, strict nbval, hygiene, the b
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(NBVAL) $(NOTEBOOKS)
-	$(BIN)/python -m pytest -q --ignore tests/test_site.py
+	$(BIN)/python -m pytest -q $(NO_PAGES)
 	$(MAKE) test-site
 
 test-fast: $(READY)  ## Style, types and unit tests only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q utils tests --ignore tests/test_site.py --ignore tests/test_validation.py
+	$(BIN)/python -m pytest -q utils tests $(NO_PAGES) --ignore tests/test_validation.py
 
 test-site: book  ## The built pages in a real Chromium
 	$(BIN)/python -m pytest -q tests/test_site.py -k painted
 	$(BIN)/python -m pytest -q tests/test_site.py -k "not painted" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q tests/test_publishing.py
 
 test-portable: $(READY)  ## Strict nbval under other thread counts and instruction sets
 	ATEN_CPU_CAPABILITY=default $(NBVAL) $(NOTEBOOKS)
