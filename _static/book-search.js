@@ -33,11 +33,19 @@
         add((await engine.search(words.filter((word) => word !== left).join(" "))).results, 1);
       }
     }
-    if (scores.size === 0) {
-      for (const word of words) add((await engine.search(word)).results, 1);
+    if (scores.size < 3) {
+      for (const word of words) {
+        const { results } = await engine.search(word);
+        add(results, 0.1 / Math.max(1, results.length)); // a rare word says more
+      }
     }
     const best = [...scores.values()].sort((a, b) => b.score - a.score).slice(0, 8);
-    return Promise.all(best.map(({ result }) => result.data()));
+    const pages = await Promise.all(best.map(({ result }) => result.data()));
+    // Pagefind stems, and for an unknown word falls back to ever shorter beginnings of it, down to
+    // one letter: a page counts only if it has most of some word of the question.
+    const stems = words.map((word) => word.toLowerCase().slice(0, Math.max(3, word.length - 3)));
+    const has = (page) => stems.some((stem) => page.content.toLowerCase().includes(stem));
+    return pages.filter(has);
   };
 
   const show = (box, pages) => {
