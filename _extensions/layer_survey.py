@@ -11,14 +11,23 @@ from sphinx.util.docutils import SphinxDirective
 
 from utils.survey import Record, survey
 
+
+def _unless_container(of: Callable[[Record], str]) -> Callable[[Record], str]:
+    return lambda record: "as inside" if record.differs == "inherits" else of(record)
+
+
 COLUMNS: dict[str, Callable[[Record], str]] = {
     "Class": lambda record: record.name,
     "Output differs": lambda record: record.differs or "not measured",
     "Decided by": lambda record: record.reason,
-    "Random in": lambda record: ", ".join(record.random_in),
-    "Buffers move in": lambda record: ", ".join(record.moves_in),
-    "Rows mix in": lambda record: ", ".join(record.mixes_rows_in),
-    "Rounds": lambda record: "yes" if record.rounds else "",
+    "Random in": _unless_container(lambda record: record.where(lambda m: m.random_in)),
+    "State moves in": _unless_container(
+        lambda record: record.where(lambda m: [mode for mode in m.moves_in if m.moves_in[mode]])
+    ),
+    "Rows mix in": _unless_container(lambda record: record.where(lambda m: m.mixes_rows_in or ())),
+    "Rounds": _unless_container(
+        lambda record: " or ".join(m.arguments or "yes" for m in record.measurements if m.rounds)
+    ),
 }
 
 

@@ -64,10 +64,25 @@ def test_randomness_buffers_and_neighbours(records):
     assert records["GroupNorm"].mixes_rows_in == ()
     listening = [r for r in records.values() if r.mixes_rows_in]
     assert all("BatchNorm" in r.name for r in listening)
+    assert [r.name for r in records.values() if "eval" in r.moves_in] == [
+        "Embedding",
+        "EmbeddingBag",
+    ]
+
+
+def test_configurations_are_named_where_they_matter(records):
+    assert records["Dropout"].where(lambda m: m.random_in) == "train"
+    assert (
+        records["LSTM"].where(lambda m: m.random_in) == "train with dropout with num_layers above 1"
+    )
+    mixing = records["BatchNorm2d"].where(lambda m: m.mixes_rows_in or ())
+    assert mixing == "train; eval without track_running_stats"
 
 
 def test_the_fast_path_rounds(records):
     assert records["TransformerEncoderLayer"].rounds
+    rounding = [m.arguments for m in records["MultiheadAttention"].measurements if m.rounds]
+    assert rounding == ["without dropout and need_weights"]
     assert not records["Linear"].rounds
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Measurement:
     random_in
         The modes in which two calls on one input differ.
     moves_in
-        The buffers that a call changes, by mode.
+        The buffers, or parameters, that a call changes, by mode.
     mixes_rows_in
         The modes in which a row of the output depends on the other rows of its batch; None where
         the output has no rows.
@@ -78,7 +78,7 @@ class Record:
 
     @property
     def moves_in(self) -> tuple[str, ...]:
-        """The modes in which some configuration changes its buffers."""
+        """The modes in which some configuration changes its own buffers or parameters."""
         return self._modes(lambda m: tuple(mode for mode in MODES if m.moves_in[mode]))
 
     @property
@@ -90,6 +90,22 @@ class Record:
     def rounds(self) -> bool:
         """Whether eval mode takes another path that rounds differently, in some configuration."""
         return any(m.rounds for m in self.measurements)
+
+    def where(self, of: Callable[[Measurement], Collection[str]]) -> str:
+        """Say in which modes something holds, and in which configurations if not in all.
+
+        Examples
+        --------
+        >>> made = survey_class("BatchNorm1d", _cases()["BatchNorm1d"])
+        >>> made.where(lambda m: m.mixes_rows_in or ())
+        'train; eval without track_running_stats'
+        """
+        found = []
+        for mode in MODES:
+            holds = [m.arguments for m in self.measurements if mode in of(m)]
+            everywhere = len(holds) == len(self.measurements)
+            found += [mode if everywhere else f"{mode} {' or '.join(holds)}"] if holds else []
+        return "; ".join(found)
 
     def _modes(self, of: Callable[[Measurement], tuple[str, ...]]) -> tuple[str, ...]:
         return tuple(mode for mode in MODES if any(mode in of(m) for m in self.measurements))
@@ -143,9 +159,10 @@ def public_modules() -> list[str]:
 class Case:
     """How to build and call one class: its configurations, and what decides between them."""
 
-    builds: dict[str, Callable[[], nn.Module]]
+    builds: dict[str, Builder]
     inputs: Callable[[], tuple[Any, ...]]
     decides: str = ""
+    inputs_of: dict[str, Callable[[], tuple[Any, ...]]] = field(default_factory=dict)
     rows: bool = True
     container: bool = False
 
@@ -176,7 +193,7 @@ def survey_class(name: str, case: Case | str | None) -> Record:
         return Record(name, None, case)
     try:
         measured = tuple(
-            measure(build, case.inputs, arguments, rows=case.rows)
+            measure(build, case.inputs_of.get(arguments, case.inputs), arguments, rows=case.rows)
             for arguments, build in case.builds.items()
         )
     except Exception as error:
@@ -222,8 +239,10 @@ def measure(
     torch.manual_seed(0)
     layer, given = build(), inputs()
     with torch.no_grad():
-        with evaluating(layer):
-            layer(*given)  # a lazy layer gets its parameters
+        tensors = [*layer.parameters(), *layer.buffers()]
+        if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+            with evaluating(layer):
+                layer(*given)
         start = {key: value.clone() for key, value in layer.state_dict().items()}
         outputs: dict[str, Tensor] = {}
         random_in, moves_in, mixes = [], {}, []
@@ -237,10 +256,10 @@ def measure(
 
             # The seed is one at which a random layer does change something.
             outputs[mode] = call(1, *given)
-            before = {name: buffer.clone() for name, buffer in layer.named_buffers()}
-            layer.load_state_dict(start)
             moves_in[mode] = tuple(
-                name for name, moved in before.items() if not torch.equal(moved, start[name])
+                name
+                for name, now in layer.state_dict().items()
+                if not torch.equal(now, start[name])
             )
             if any(not torch.equal(outputs[mode], call(seed, *given)) for seed in (2, 3, 4)):
                 random_in.append(mode)
@@ -403,8 +422,15 @@ def _cases() -> dict[str, Case | str]:
     def tokens() -> tuple[Tensor]:
         return (torch.randint(0, 9, (4, 5)),)
 
-    add("Embedding", tokens, 9, 3)
-    add("EmbeddingBag", tokens, 9, 3)
+    for name in ("Embedding", "EmbeddingBag"):
+        layer = getattr(nn, name)
+        vary(
+            name,
+            tokens,
+            "max_norm",
+            off=partial(layer, 9, 3),
+            on=partial(layer, 9, 3, max_norm=0.1),
+        )
 
     # Recurrent
     for name in ("RNN", "LSTM", "GRU"):
@@ -420,12 +446,19 @@ def _cases() -> dict[str, Case | str]:
         add(name, x(4, 3), 3, 6)
 
     # Attention
-    vary(
-        "MultiheadAttention",
-        lambda: (torch.randn(4, 5, 8),) * 3,
+    def queries() -> tuple[Tensor, ...]:
+        return (torch.randn(4, 5, 8),) * 3
+
+    attention = partial(nn.MultiheadAttention, 8, 2, batch_first=True)
+    cases["MultiheadAttention"] = Case(
+        {
+            "without dropout": attention,
+            "without dropout and need_weights": attention,
+            "with dropout": partial(attention, dropout=0.5),
+        },
+        queries,
         "dropout",
-        off=lambda: nn.MultiheadAttention(8, 2, batch_first=True),
-        on=lambda: nn.MultiheadAttention(8, 2, batch_first=True, dropout=0.5),
+        {"without dropout and need_weights": lambda: (*queries(), None, False)},
     )
 
     def encoder(dropout: float) -> nn.TransformerEncoderLayer:
@@ -444,12 +477,13 @@ def _cases() -> dict[str, Case | str]:
         "Transformer": (pairs, lambda p: nn.Transformer(8, 2, 1, 1, 16, p, batch_first=True)),
     }
     for name, (inputs, make) in makers.items():
-        vary(
-            name,
+        cases[name] = Case(
+            {
+                "with batch_first, without dropout": partial(make, 0.0),
+                "with batch_first and dropout": partial(make, 0.5),
+            },
             inputs,
             "dropout",
-            off=partial(make, 0.0),
-            on=partial(make, 0.5),
         )
 
     # Losses: one number for a batch
