@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import CodeType, FunctionType
 from typing import Literal, TypeVar
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout")
+"""Names by which a scripted dropout is known."""
 
 
 @contextmanager
@@ -143,6 +149,85 @@ def mode_table(model: nn.Module) -> ModeTable:
     """
     _check_module("model", model)
     return ModeTable(model)
+
+
+def listens(module: nn.Module) -> bool:
+    """Say whether a module itself acts on its mode, its children left aside.
+
+    For the classes of ``torch.nn`` the answer is what the survey measured, arguments included: a
+    dropout with ``p=0`` does not listen. For any other class it is whether a method of it
+    mentions ``training``, unless every number it calls a dropout is 0.
+
+    Parameters
+    ----------
+    module
+        Any module, scripted ones too.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is not a module.
+
+    See Also
+    --------
+    utils.survey.survey : Measures it for every class of ``torch.nn``.
+
+    Examples
+    --------
+    >>> listens(nn.Dropout()), listens(nn.Dropout(0.0)), listens(nn.LayerNorm(4))
+    (True, False, False)
+    >>> listens(nn.BatchNorm1d(4)), listens(nn.BatchNorm1d(4, track_running_stats=False))
+    (True, False)
+    """
+    _check_module("module", module)
+    known = _known_to_listen(module)
+    if known is not None:
+        return known
+    if any(type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values()):
+        return True
+    own = [cls for cls in type(module).__mro__ if not cls.__module__.startswith("torch.nn.modules")]
+    if not any(_mentions_training(cls, module) for cls in own):
+        return False
+    rates = [v for k, v in vars(module).items() if "drop" in k and isinstance(v, (int, float))]
+    return not rates or any(rates)
+
+
+def _known_to_listen(module: nn.Module) -> bool | None:
+    """What is known of a class of torch.nn; None for other classes."""
+    name = getattr(module, "original_name", type(module).__name__)
+    if isinstance(module, _BatchNorm | _InstanceNorm) or name.startswith(("BatchNorm", "Inst")):
+        return getattr(module, "running_mean", None) is not None
+    if isinstance(module, _DropoutNd) or name in DROPOUTS:
+        return getattr(module, "p", 1) > 0
+    if isinstance(module, nn.RReLU):
+        return module.lower != module.upper
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    hooked = len(module._forward_pre_hooks) > 0
+    return False if type(module).__module__.startswith("torch.nn.modules") and not hooked else None
+
+
+def _mentions_training(cls: type, module: nn.Module) -> bool:
+    codes = [
+        value.__code__
+        for name, value in vars(cls).items()
+        if isinstance(value, FunctionType) and name not in ("train", "eval", "__init__")
+    ]
+    while codes:
+        code = codes.pop()
+        words = {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
+        # Hugging Face's layers ask for the mode to decide on checkpointing alone.
+        checkpoints = getattr(module, "gradient_checkpointing", True)
+        if "training" in words and ("gradient_checkpointing" not in words or checkpoints):
+            return True
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return False
 
 
 def keep_in_eval(module: ModuleT) -> ModuleT:

@@ -1,0 +1,85 @@
+"""What an audit or a recording reports: findings, printed as a table and raised in a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
+
+EVIDENCE_WIDTH = 62
+"""Characters in a line of evidence or cure, where a report is printed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, how it was measured, and how to mend it.
+
+    Attributes
+    ----------
+    kind
+        A few words that name the mistake, joined by hyphens.
+    evidence
+        What was measured.
+    cure
+        What to change.
+    """
+
+    kind: str
+    evidence: str
+    cure: str
+
+    @property
+    def place(self) -> str:
+        """Where the mistake is, as a reader would look it up."""
+        raise NotImplementedError
+
+
+class Report:
+    """Findings that print as a table, render as one in a notebook, and can fail a test.
+
+    Attributes
+    ----------
+    findings : list of Finding
+        Empty if nothing is wrong.
+    notes : list of str
+        What could not be checked, and why.
+    """
+
+    findings: list[Finding]
+    notes: list[str]
+
+    def headline(self) -> str:
+        """Say in one line what was looked at and how much was found."""
+        raise NotImplementedError
+
+    def raise_for_findings(self) -> None:
+        """Raise if anything was found: one line in a test suite.
+
+        Raises
+        ------
+        AssertionError
+            With the whole report as its message.
+        """
+        if self.findings:
+            raise AssertionError(str(self))
+
+    def __repr__(self) -> str:
+        lines = [self.headline()]
+        for finding in self.findings:
+            lines += ["", f"{finding.kind}  at  {finding.place}"]
+            for label, text in (("measured", finding.evidence), ("cure", finding.cure)):
+                first, *rest = wrap(text, EVIDENCE_WIDTH) or [""]
+                lines += [f"  {label:9} {first}", *(f"  {'':9} {line}" for line in rest)]
+        lines += [f"not checked: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><td>{escape(f.kind)}</td><td><code>{escape(f.place)}</code></td>"
+            f"<td>{escape(f.evidence)}</td><td>{escape(f.cure)}</td></tr>"
+            for f in self.findings
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("kind", "where", "measured", "cure"))
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        notes = "".join(f"<p>not checked: {escape(note)}</p>" for note in self.notes)
+        return f"<p>{escape(self.headline())}</p>{table if self.findings else ''}{notes}"

@@ -1,0 +1,752 @@
+"""Running a model again and again from one state, and comparing what came out."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+DEPTH = 8
+"""How deep nested outputs and attributes are looked into."""
+INTERNAL = frozenset(vars(nn.Module()))
+"""What every module has in its ``__dict__``; the rest is the model's own."""
+Rows = slice
+
+
+def leaves(
+    value: Any, path: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Walk through nested tensors and numbers, each with its place.
+
+    Tuples, lists, mappings, dataclasses and plain objects are looked into; generators of random
+    numbers stand for their state.
+
+    Examples
+    --------
+    >>> [path for path, _ in leaves({"boxes": [torch.ones(2), 3]})]
+    ["['boxes'][0]", "['boxes'][1]"]
+    """
+    if isinstance(value, (Tensor, bool, int, float, complex, str, bytes, type(None))):
+        yield path, value
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        yield path, torch.from_numpy(np.array(value))
+    elif isinstance(value, torch.Generator):
+        yield path, value.get_state()
+    elif isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+        state = value.getstate() if isinstance(value, random.Random) else _numpy_state(value)
+        yield path, str(state)
+    elif depth >= DEPTH or isinstance(value, nn.Module) or callable(value):
+        yield path, type(value).__name__
+    elif isinstance(value, Mapping):
+        for key in value:
+            yield from leaves(value[key], f"{path}[{key!r}]", depth + 1, seen)
+    elif isinstance(value, (list, tuple, deque)):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}[{index}]", depth + 1, seen)
+    elif hasattr(value, "__dict__"):
+        seen = set() if seen is None else seen
+        if id(value) not in seen:
+            seen.add(id(value))
+            for name, item in vars(value).items():
+                yield from leaves(item, f"{path}.{name}", depth + 1, seen)
+    else:
+        yield path, type(value).__name__
+
+
+def _numpy_state(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def difference(one: Any, other: Any) -> float:
+    """Measure how far two nested outputs are apart, relative to the largest value in them.
+
+    Parameters
+    ----------
+    one, other
+        Outputs of a model: tensors, or anything nested.
+
+    Returns
+    -------
+    float
+        0 if they are the same, infinity if they differ in structure, shape, a whole number or
+        in what is finite. ``nan`` in the same place is the same.
+
+    Examples
+    --------
+    >>> difference({"a": torch.tensor([2.0, 4.0])}, {"a": torch.tensor([2.0, 3.0])})
+    0.25
+    """
+    ones, others = list(leaves(one)), list(leaves(other))
+    if [path for path, _ in ones] != [path for path, _ in others]:
+        return float("inf")
+    return max((_apart(a, b) for (_, a), (_, b) in zip(ones, others, strict=True)), default=0.0)
+
+
+def _apart(one: Any, other: Any) -> float:
+    if isinstance(one, float) and isinstance(other, float):
+        one, other = torch.tensor(one), torch.tensor(other)
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        same = type(one) is type(other) and one == other
+        return 0.0 if same else float("inf")
+    if one.is_quantized or other.is_quantized:
+        one, other = (t.dequantize() if t.is_quantized else t for t in (one, other))
+    if one.layout != torch.strided or other.layout != torch.strided:
+        one, other = _dense(one), _dense(other)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if one.is_meta or one.numel() == 0:
+        return 0.0
+    one, other = one.detach(), other.detach()
+    if not one.is_floating_point() and not one.is_complex():
+        return 0.0 if torch.equal(one, other) else float("inf")
+    if torch.equal(one, other):
+        return 0.0
+    if one.is_floating_point() and torch.finfo(one.dtype).bits < 32:
+        one, other = one.float(), other.float()
+    gap, size = (one - other).abs(), torch.maximum(one.abs(), other.abs())
+    finite = gap.isfinite()
+    alike = (one == other) | (one.isnan() & other.isnan())
+    if not bool((finite | alike).all()):
+        return float("inf")
+    gap, size = gap[finite], size[finite]
+    if gap.numel() == 0 or float(size.max()) == 0.0:
+        return 0.0
+    return float(gap.max() / size.max())
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    if tensor.is_nested:
+        return torch.nested.to_padded_tensor(tensor, 0.0)
+    return tensor.to_dense() if tensor.layout != torch.strided else tensor
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to every tensor of a nested value; containers are made anew.
+
+    Examples
+    --------
+    >>> map_tensors({"a": [torch.ones(1), "text"]}, lambda t: t * 2)
+    {'a': [tensor([2.]), 'text']}
+    """
+    found = [leaf for _, leaf in leaves(value) if isinstance(leaf, Tensor)]
+    return _rebuild(value, {id(leaf): change(leaf) for leaf in found})
+
+
+def _rebuild(value: Any, memo: dict[int, Any]) -> Any:
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, nn.Module) or callable(value):
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_rebuild(item, memo) for item in value)
+    if type(value) is dict:
+        return {key: _rebuild(item, memo) for key, item in value.items()}
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:
+        return value
+
+
+def batch_size(inputs: Any) -> int | None:
+    """The size that the first tensor, or list of tensors, of an input has in dimension 0.
+
+    Examples
+    --------
+    >>> batch_size(({"image": torch.zeros(8, 3)},)), batch_size((torch.tensor(1.0),))
+    (8, None)
+    """
+    if isinstance(inputs, Tensor):
+        return len(inputs) if inputs.dim() else None
+    if _is_list_of_rows(inputs):
+        return len(inputs)
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    if isinstance(inputs, (list, tuple)):
+        return next((size for item in inputs if (size := batch_size(item)) is not None), None)
+    return None
+
+
+def _is_list_of_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], (Tensor, Mapping))
+
+
+def select_rows(value: Any, batch: int, rows: Rows, *, dim: int = 0) -> Any:
+    """Take some rows of everything that has a row for each sample; leave the rest as it is.
+
+    Examples
+    --------
+    >>> {k: len(v) for k, v in select_rows({"x": torch.zeros(4, 2), "w": torch.zeros(3)}, 4,
+    ...                                    slice(0, 2)).items()}
+    {'x': 2, 'w': 3}
+    """
+    if isinstance(value, Tensor):
+        if value.dim() > dim and value.shape[dim] == batch:
+            return value[rows] if dim == 0 else value[:, rows]
+        return value
+    if dim == 0 and _is_list_of_rows(value) and len(value) == batch:
+        return value[rows]
+    if isinstance(value, Mapping):
+        return {key: select_rows(item, batch, rows, dim=dim) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(select_rows(item, batch, rows, dim=dim) for item in value)
+    if isinstance(value, list):
+        return [select_rows(item, batch, rows, dim=dim) for item in value]
+    return value
+
+
+def rows_apart(full: Any, part: Any, batch: int, rows: Rows, *, size: int) -> float | None:
+    """Compare rows of one output with an output made for those rows, where both have rows.
+
+    Parameters
+    ----------
+    full
+        The output for the whole batch.
+    part
+        The output for ``size`` samples, of which the first are, or are all, ``rows`` of the
+        batch.
+    batch, size
+        Samples in the two.
+    rows
+        Which rows of ``full`` to compare with which rows of ``part``.
+
+    Returns
+    -------
+    float or None
+        Their :func:`difference`; None if nothing in the two has rows.
+    """
+    pairs = list(_row_pairs(full, part, batch, rows, size))
+    return max((_apart(a, b) for a, b in pairs), default=None) if pairs else None
+
+
+def _row_pairs(
+    full: Any, part: Any, batch: int, rows: Rows, size: int
+) -> Iterator[tuple[Any, Any]]:
+    if isinstance(full, Tensor) and isinstance(part, Tensor):
+        full, part = _dense(full), _dense(part)
+        if full.dim() and part.dim() and len(full) == batch and len(part) == size:
+            one, other = full[rows], part[rows] if size == batch else part
+            if one.shape == other.shape:
+                # Relative to the largest value of the batch: a row of zeros has no scale.
+                yield one, other
+        return
+    if _is_list_of_rows(full) and _is_list_of_rows(part) and len(full) == batch:
+        others = part[rows] if size == batch else part
+        for one, other in zip(full[rows], others, strict=False):
+            a, b = list(leaves(one)), list(leaves(other))
+            if [path for path, _ in a] == [path for path, _ in b]:
+                yield from ((x, y) for (_, x), (_, y) in zip(a, b, strict=True))
+        return
+    if type(full) is not type(part):
+        return
+    if isinstance(full, Mapping):
+        for key in full:
+            if key in part:
+                yield from _row_pairs(full[key], part[key], batch, rows, size)
+    elif isinstance(full, (list, tuple)):
+        for one, other in zip(full, part, strict=False):
+            yield from _row_pairs(one, other, batch, rows, size)
+    elif hasattr(full, "__dict__") and not isinstance(full, nn.Module) and not callable(full):
+        yield from _row_pairs(vars(full), vars(part), batch, rows, size)
+
+
+def own_state(model: nn.Module) -> dict[tuple[str, str, str], Any]:
+    """Copy every parameter, buffer and plain attribute of a model, by module, name and place.
+
+    Examples
+    --------
+    >>> sorted({name for _, name, _ in own_state(nn.BatchNorm1d(2))} - {"weight", "bias"})[-2:]
+    ['running_var', 'track_running_stats']
+    """
+    state: dict[tuple[str, str, str], Any] = {}
+    for module_name, module in model.named_modules():
+        held = {**module._parameters, **module._buffers, **attributes(module)}
+        for name, value in held.items():
+            for path, leaf in leaves(value):
+                if isinstance(leaf, Tensor):
+                    leaf = leaf.detach().clone()
+                state[module_name, name, path] = leaf
+    return state
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module that PyTorch does not manage.
+
+    Examples
+    --------
+    >>> attributes(nn.Dropout(0.25))
+    {'p': 0.25, 'inplace': False}
+    """
+    return {name: value for name, value in vars(module).items() if name not in INTERNAL}
+
+
+@contextmanager
+def randomness_kept() -> Iterator[None]:
+    """Put the random states of torch, numpy and Python back afterwards.
+
+    Examples
+    --------
+    >>> before = torch.get_rng_state()
+    >>> with randomness_kept():
+    ...     _ = torch.rand(3)
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python.
+
+    Examples
+    --------
+    >>> with randomness_kept():
+    ...     seed_everything(0)
+    """
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def _random_state() -> tuple[Any, ...]:
+    return torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+
+
+@dataclass
+class Call:
+    """One call of a module in a traced run."""
+
+    name: str
+    kind: str
+    registered: bool
+    parent: int | None
+    inputs: Any = None
+    outputs: Any = None
+    modes_before: tuple[bool, ...] = ()
+    modes_after: tuple[bool, ...] = ()
+
+
+@dataclass
+class Run:
+    """What one forward pass gave, and what was seen while it ran.
+
+    Attributes
+    ----------
+    output
+        A copy of what the model returned.
+    drew
+        Whether it drew a random number from a global generator.
+    switched
+        Names of modules whose forward found a submodule in another mode than it was put in.
+    received
+        Mean and variance of each channel that reached a layer with running statistics, and the
+        number of values behind them: one entry for each call.
+    calls
+        Every call of a module, if it was traced.
+    """
+
+    output: Any = None
+    drew: bool = False
+    switched: list[str] = field(default_factory=list)
+    received: dict[str, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+
+
+class Subject:
+    """A model under examination: runs start from the state in which it was given.
+
+    Runs happen on copies. Where a copy would call back into the original (a lambda that holds
+    the model), or cannot be made, they happen on the model itself, and its tensors, modes and
+    attributes are put back after each. Use it in a ``with`` block.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    args, kwargs
+        What to call it with.
+
+    Examples
+    --------
+    >>> with Subject(nn.Dropout(), (torch.ones(4),)) as subject:
+    ...     difference(subject.run(training=False, seed=0).output, torch.ones(4))
+    0.0
+    """
+
+    def __init__(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.model, self.args, self.kwargs = model, args, dict(kwargs or {})
+        self.in_place = False
+        self._original = {id(module) for module in model.modules()}
+        self._saved: dict[int, _Saved] = {}
+        self._clean: nn.Module | None = None
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._put_back()
+
+    def _put_back(self) -> None:
+        for saved in self._saved.values():
+            saved.put_back()
+
+    def fresh(self) -> nn.Module:
+        """The model in the state in which it was given; a copy where that is possible."""
+        self._put_back()
+        if not self.in_place:
+            try:
+                return _copy(self.model)
+            except Exception:
+                self.in_place = True
+        if id(self.model) not in self._saved:
+            self._saved[id(self.model)] = _Saved(self.model)
+        return self.model
+
+    def run(
+        self,
+        *,
+        training: bool,
+        seed: int,
+        model: nn.Module | None = None,
+        inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+        grad: str = "no_grad",
+        trace: bool = False,
+        measure: bool = False,
+    ) -> Run:
+        """Run the model once, from its first state unless a model in another one is given.
+
+        Parameters
+        ----------
+        training
+            Which mode to ask for, by ``train(training)`` or ``eval()``.
+        seed
+            For every global generator.
+        model
+            A model from :meth:`fresh` to go on with.
+        inputs
+            Positional and keyword arguments, where not those of the subject.
+        grad
+            ``"no_grad"``, ``"grad"`` or ``"inference"``.
+        trace, measure
+            Whether to keep every call, or what reaches layers with running statistics.
+        """
+        if model is None:
+            model = self.fresh()
+            model.train() if training else model.eval()
+        args, kwargs = inputs or (self.args, self.kwargs)
+        args = map_tensors(args, _own)
+        kwargs = map_tensors(kwargs, _own)
+        run = Run()
+        watch = _Watch(self, model, run, training=training, trace=trace, measure=measure)
+        contexts: dict[str, Any] = {
+            "no_grad": torch.no_grad,
+            "grad": torch.enable_grad,
+            "inference": torch.inference_mode,
+        }
+        seed_everything(seed)
+        before = _random_state()
+        with contexts[grad](), watch:
+            output = model(*args, **kwargs)
+        after = _random_state()
+        run.drew = not torch.equal(before[0], after[0]) or before[1:] != after[1:]
+        if watch.called_original and not self.in_place:
+            # The copy is not whole: begin again on the model itself.
+            self.in_place = True
+            return self.run(
+                training=training,
+                seed=seed,
+                inputs=inputs,
+                grad=grad,
+                trace=trace,
+                measure=measure,
+            )
+        with torch.no_grad():
+            run.output = map_tensors(output, lambda t: t.detach().clone())
+        return run
+
+    def guard(self, module: nn.Module) -> None:
+        """Keep the state of a module that does not belong to the copy, to put it back."""
+        if not any(id(module) in saved.holds for saved in self._saved.values()):
+            self._saved[id(module)] = _Saved(module)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy of an input that a model may change in place."""
+    if tensor.is_leaf and tensor.requires_grad:
+        return tensor.detach().clone().requires_grad_()
+    return tensor.detach().clone()
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """``copy.deepcopy`` that also copes with results of a computation and with locks."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in attributes(module).values():
+            for _, leaf in leaves(value):
+                if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                    memo[id(leaf)] = leaf.detach().clone()
+    try:
+        return copy.deepcopy(model, dict(memo))
+    except Exception:
+        for module in model.modules():
+            for value in attributes(module).values():
+                try:
+                    copy.deepcopy(value, dict(memo))
+                except Exception:
+                    memo[id(value)] = value
+        return copy.deepcopy(model, memo)
+
+
+class _Saved:
+    """The tensors, modes and attributes of a module and all inside it, to be put back."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self._tensors = [(t, t.detach().clone()) for t in _tensors_of(root)]
+        self._modules = [
+            (
+                module,
+                module.training,
+                attributes(module),
+                {name: _contents(value) for name, value in attributes(module).items()},
+                dict(module._parameters),
+                dict(module._buffers),
+            )
+            for module in root.modules()
+        ]
+        self.holds = {id(module) for module, *_ in self._modules}
+
+    def put_back(self) -> None:
+        with torch.no_grad():
+            for tensor, value in self._tensors:
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+        for module, training, values, contents, parameters, buffers in self._modules:
+            if module.training != training:
+                module.training = training
+            for name in attributes(module).keys() - values.keys():
+                del vars(module)[name]
+            vars(module).update(values)
+            for name, value in values.items():
+                _refill(value, contents[name])
+            held: list[tuple[dict[str, Any], dict[str, Any]]] = [
+                (module._parameters, parameters),
+                (module._buffers, buffers),
+            ]
+            for now, then in held:
+                if now.keys() != then.keys() or any(now[key] is not then[key] for key in then):
+                    now.clear()
+                    now.update(then)
+
+
+def _tensors_of(root: nn.Module) -> list[Tensor]:
+    found = [*root.parameters(), *root.buffers()]
+    for module in root.modules():
+        for value in attributes(module).values():
+            found += [leaf for _, leaf in leaves(value) if isinstance(leaf, Tensor)]
+    return [t for t in found if not t.is_meta and not nn.parameter.is_lazy(t)]
+
+
+def _contents(value: Any) -> Any:
+    """What a mutable container holds, or the state of a generator."""
+    if isinstance(value, MutableSequence):
+        return list(value)
+    if isinstance(value, MutableMapping):
+        return dict(value)
+    if isinstance(value, set):
+        return set(value)
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return None
+
+
+def _refill(value: Any, contents: Any) -> None:
+    if isinstance(value, MutableSequence):
+        value.clear()
+        value.extend(contents)
+    elif isinstance(value, (MutableMapping, set)):
+        value.clear()
+        value.update(contents)
+    elif isinstance(value, torch.Generator):
+        value.set_state(contents)
+
+
+class _Watch:
+    """Global hooks for the time of one run."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        model: nn.Module,
+        run: Run,
+        *,
+        training: bool,
+        trace: bool,
+        measure: bool,
+    ) -> None:
+        self._subject, self._run, self._training = subject, run, training
+        self._trace, self._measure = trace, measure
+        self._modules = list(model.modules())
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._modes = {id(module): module.training for module in self._modules}
+        self._stack: list[tuple[nn.Module, int | None]] = []
+        self.called_original = False
+
+    def __enter__(self) -> None:
+        self._handles = [
+            register_module_forward_pre_hook(self._begin),
+            register_module_forward_hook(self._end, with_kwargs=True, always_call=True),
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _owner(self) -> str:
+        """The innermost registered module that is running."""
+        for module, _ in reversed(self._stack):
+            if id(module) in self._names:
+                return self._names[id(module)]
+        return ""
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        key = id(module)
+        registered = key in self._names
+        if not registered:
+            if key in self._subject._original:
+                self.called_original = True
+            self._subject.guard(module)
+        elif self._modes[key] != module.training and self._stack:
+            owner = self._owner()
+            if module.training and owner not in self._run.switched:
+                self._run.switched.append(owner)
+        if self._measure:
+            self._note_received(module, args)
+        index = None
+        if self._trace:
+            index = len(self._run.calls)
+            name = self._names[key] if registered else self._owner()
+            parent = self._stack[-1][1] if self._stack else None
+            call = Call(name, type(module).__name__, registered, parent)
+            call.inputs = _kept(args)
+            call.modes_before = self._flags()
+            self._run.calls.append(call)
+        self._stack.append((module, index))
+
+    def _end(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        while self._stack:
+            top, index = self._stack.pop()
+            if top is module:
+                break
+        else:
+            return
+        if index is not None:
+            call = self._run.calls[index]
+            call.inputs = (call.inputs, _kept(kwargs))
+            call.outputs = _kept(output)
+            call.modes_after = self._flags()
+
+    def _flags(self) -> tuple[bool, ...]:
+        return tuple(module.training for module in self._modules)
+
+    def _note_received(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        mean = getattr(module, "running_mean", None)
+        if not isinstance(mean, Tensor) or not args or not isinstance(args[0], Tensor):
+            return
+        values = args[0].detach()
+        if not values.is_floating_point() or values.dim() < 2 or len(mean) != values.shape[1]:
+            return
+        dims = [d for d in range(values.dim()) if d != 1]
+        count = values.numel() // max(values.shape[1], 1)
+        if count < 2:
+            return
+        with torch.no_grad():
+            variance, average = torch.var_mean(values.float(), dims, correction=0)
+        name = self._names.get(id(module), self._owner())
+        self._run.received.setdefault(name, []).append((count, average, variance))
+
+
+def _kept(value: Any) -> Any:
+    return map_tensors(value, lambda t: t.detach().clone())
+
+
+Apart = Callable[[Any, Any], bool]
+
+
+def blame(one: Run, other: Run, differ: Apart) -> list[Call]:
+    """Find the innermost calls that made two runs part ways.
+
+    Parameters
+    ----------
+    one, other
+        Two traced runs.
+    differ
+        Says whether two inputs, or two outputs, differ by more than they should.
+
+    Returns
+    -------
+    list of Call
+        Calls with the same inputs and different outputs, none of which contains another.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    >>> with Subject(net, (torch.ones(1, 2),)) as subject, randomness_kept():
+    ...     runs = [subject.run(training=True, seed=seed, trace=True) for seed in (3, 4)]
+    >>> [call.name for call in blame(*runs, lambda a, b: difference(a, b) > 0)]
+    ['1']
+    """
+    suspects: set[int] = set()
+    for index, (a, b) in enumerate(zip(one.calls, other.calls, strict=False)):
+        if (a.name, a.kind) != (b.name, b.kind):
+            break
+        if not differ(a.inputs, b.inputs) and differ(a.outputs, b.outputs):
+            suspects.add(index)
+    outer: set[int] = set()
+    for index in suspects:
+        parent = one.calls[index].parent
+        while parent is not None:
+            outer.add(parent)
+            parent = one.calls[parent].parent
+    return [one.calls[index] for index in sorted(suspects - outer)]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep random states and quiet warnings, and leave global switches as they were.
+
+    Examples
+    --------
+    >>> with undisturbed():
+    ...     _ = torch.rand(1)
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    grad = torch.is_grad_enabled()
+    with randomness_kept(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            torch.set_grad_enabled(grad)
