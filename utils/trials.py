@@ -654,7 +654,9 @@ class _Watch:
             self._run.calls.append(call)
         self._stack.append((module, index))
 
-    def _end(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+    def _end(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        # After an error PyTorch leaves the keyword arguments out.
+        kwargs, output = rest if len(rest) == 2 else ({}, None)
         while self._stack:
             top, index = self._stack.pop()
             if top is module:

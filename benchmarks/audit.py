@@ -1,0 +1,39 @@
+"""`audit` of a CNN with ten million parameters, beside its own forward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmarks.interleaved import ratios, report
+from utils.audit import audit
+
+
+def run(rounds: int = 3) -> list[str]:
+    """Compare on a batch of 16 images."""
+    torch.manual_seed(0)
+    widths = [3, 64, 128, 256, 512, 512, 512, 512]
+    layers: list[nn.Module] = []
+    for index, (inside, outside) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers += [
+            nn.Conv2d(inside, outside, 3, padding=1, stride=1 + index % 2),
+            nn.BatchNorm2d(outside),
+            nn.ReLU(),
+        ]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+    images = torch.randn(16, 3, 32, 32)
+    model.eval()
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(images)
+
+    forward_pass = "forward pass, eval mode, no_grad"
+    measured = ratios(
+        {forward_pass: forward, "audit": lambda: audit(model, images)},
+        rounds=rounds,
+        baseline=forward_pass,
+    )
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    title = f"Auditing a CNN of {millions:.1f} million parameters"
+    return report(title, forward_pass, measured, {"audit": 25})

@@ -1,0 +1,466 @@
+"""The recorder around whole training programs, right ones and ones with a planted mistake."""
+
+import copy
+import gc
+import linecache
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
+from torch.utils.checkpoint import checkpoint
+
+from utils.data import digits_loaders
+from utils.evaluation import evaluate
+from utils.models import digits_mlp
+from utils.modes import keep_in_eval
+from utils.recorder import record
+from utils.training import fit
+
+CALL = nn.Module.__call__
+loss_of = nn.CrossEntropyLoss()
+
+
+def net(dropout=0.3):
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4)
+    )
+
+
+def batches(count=6, size=8):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.arange(size) % 4) for _ in range(count)
+    ]
+
+
+def train(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        loss_of(model(x), y).backward()
+        optimizer.step()
+
+
+def look(model, data):
+    return [model(x).argmax(1) for x, _ in data]
+
+
+class Program:
+    """A model, an optimiser and data, for a program to use."""
+
+    def __init__(self, model=None):
+        torch.manual_seed(0)
+        self.model = model or net()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+        self.data = batches()
+
+
+# -- right programs ---------------------------------------------------------------------------
+
+
+def plain(p):
+    for _ in range(3):
+        p.model.train()
+        train(p.model, p.optimizer, p.data)
+        p.model.eval()
+        with torch.inference_mode():
+            look(p.model, p.data)
+
+
+def frozen_kept(p):
+    keep_in_eval(p.model[1])
+    plain(p)
+
+
+def frozen_by_hand_each_epoch(p):
+    for _ in range(3):
+        p.model.train()
+        p.model[1].eval()
+        train(p.model, p.optimizer, p.data)
+        p.model.eval()
+        with torch.no_grad():
+            look(p.model, p.data)
+
+
+def saliency(p):
+    p.model.eval()
+    for x, _ in p.data:
+        x = x.clone().requires_grad_()
+        p.model(x).amax(1).sum().backward()
+
+
+def adversarial_training(p):
+    for x, y in p.data:
+        p.model.eval()
+        moved = x.clone().requires_grad_()
+        loss_of(p.model(moved), y).backward()
+        p.model.train()
+        p.optimizer.zero_grad()
+        loss_of(p.model(x + 0.1 * moved.grad.sign()), y).backward()
+        p.optimizer.step()
+
+
+def averaged_weights(p):
+    plain(p)
+    p.model.train()
+    update_bn(p.data, p.model)
+
+
+def monte_carlo(p):
+    p.model.eval()
+    p.model[3].train()
+    with torch.no_grad():
+        for _ in range(5):
+            look(p.model, p.data)
+
+
+def accumulation(p):
+    p.model.train()
+    for index, (x, y) in enumerate(p.data):
+        (loss_of(p.model(x), y) / 3).backward()
+        if index % 3 == 2:
+            p.optimizer.step()
+            p.optimizer.zero_grad()
+
+
+def one_backward_for_many(p):
+    p.model.train()
+    sum(loss_of(p.model(x), y) for x, y in p.data).backward()
+    p.optimizer.step()
+
+
+def lbfgs(p):
+    optimizer = torch.optim.LBFGS(p.model.parameters(), max_iter=3)
+    x, y = p.data[0]
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(p.model(x), y)
+        loss.backward()
+        return loss
+
+    p.model.train()
+    for _ in range(3):
+        optimizer.step(closure)
+
+
+def steps_by_hand(p):
+    p.model.train()
+    for x, y in p.data:
+        gradients = torch.autograd.grad(loss_of(p.model(x), y), list(p.model.parameters()))
+        with torch.no_grad():
+            for weight, gradient in zip(p.model.parameters(), gradients):
+                weight -= 0.1 * gradient
+
+
+def teacher_beside(p):
+    teacher = copy.deepcopy(p.model)
+    p.model.train()
+    for x, _ in p.data:
+        with torch.no_grad():
+            aim = teacher(x)
+        p.optimizer.zero_grad()
+        F.mse_loss(p.model(x), aim).backward()
+        p.optimizer.step()
+
+
+def nothing_listens(p):
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with record(model) as recording:
+        train(model, optimizer, p.data)
+        with torch.no_grad():
+            look(model, p.data)
+    assert recording.findings == []
+
+
+def unfrozen_later(p):
+    for layer in (p.model[0], p.model[1]):
+        layer.requires_grad_(False)
+    p.model.train()
+    p.model[1].eval()
+    train(p.model, p.optimizer, p.data)
+    p.model.requires_grad_(True)
+    p.model.train()
+    train(p.model, p.optimizer, p.data)
+
+
+def with_fit(p):
+    fit(p.model, p.data, p.data, loss=loss_of, optimizer=p.optimizer, epochs=3)
+    evaluate(p.model, p.data, loss=loss_of)
+
+
+RIGHT = [
+    plain, frozen_kept, frozen_by_hand_each_epoch, saliency, adversarial_training,
+    averaged_weights, monte_carlo, accumulation, one_backward_for_many, lbfgs, steps_by_hand,
+    teacher_beside, nothing_listens, unfrozen_later, with_fit,
+]  # fmt: skip
+
+
+def state(p):
+    return [t.clone() for t in p.model.state_dict().values()]
+
+
+@pytest.mark.parametrize("program", RIGHT)
+def test_right_program_is_left_alone_and_unchanged(program):
+    alone = Program()
+    program(alone)
+    rng = torch.get_rng_state()
+    watched = Program()
+    with record(watched.model) as recording:
+        program(watched)
+    assert recording.findings == [], recording
+    assert all(torch.equal(a, b) for a, b in zip(state(watched), state(alone), strict=True))
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert nn.Module.__call__ is CALL
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in watched.model.modules())
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        self.body, self.head, self.reentrant = net(), nn.Linear(4, 4), reentrant
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=self.reentrant))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_checkpoint_that_runs_again_is_no_evaluation(reentrant, outside):
+    p = Program(Checkpointed(reentrant))
+    with record(p.model) as recording:
+        for x, y in p.data:
+            x.requires_grad_()
+            p.optimizer.zero_grad()
+            if outside:
+                out = p.model.head(checkpoint(p.model.body, x, use_reentrant=reentrant))
+            else:
+                out = p.model(x)
+            loss_of(out, y).backward()
+            p.optimizer.step()
+    assert recording.findings == [], recording
+
+
+class Gan(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.make = net()
+        self.judge = nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize("variant", ["reuse", "no_grad"])
+@pytest.mark.parametrize("part", [None, "make", "judge"])
+def test_a_gan(variant, part):
+    torch.manual_seed(0)
+    gan = Gan()
+    of_make = torch.optim.SGD(gan.make.parameters(), 0.1)
+    of_judge = torch.optim.SGD(gan.judge.parameters(), 0.1)
+    with record(getattr(gan, part) if part else gan) as recording:
+        for z, _ in batches():
+            if variant == "reuse":
+                fake = gan.make(z)
+            else:
+                with torch.no_grad():
+                    fake = gan.make(z)
+            of_judge.zero_grad()
+            (gan.judge(torch.randn(8, 4)) - gan.judge(fake.detach())).mean().backward()
+            of_judge.step()
+            of_make.zero_grad()
+            gan.judge(fake if variant == "reuse" else gan.make(z)).mean().backward()
+            of_make.step()
+    assert recording.findings == [], recording
+    assert len(recording.phases) <= 8
+
+
+# -- planted mistakes -----------------------------------------------------------------------
+
+
+def forgot_eval(p):
+    for _ in range(2):
+        train(p.model, p.optimizer, p.data)
+        with torch.no_grad():
+            look(p.model, p.data)
+    return {"evaluated-in-train-mode": "look"}
+
+
+def one_line_for_both(p):
+    def run(optimizer=None):
+        for x, y in p.data:
+            loss = loss_of(p.model(x), y)
+            if optimizer is not None:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    for _ in range(2):
+        run(p.optimizer)
+        run()
+    return {"evaluated-in-train-mode": "run", "graph-never-used": "run"}
+
+
+def forgot_train(p):
+    for _ in range(2):
+        train(p.model, p.optimizer, p.data)
+        p.model.eval()
+        with torch.no_grad():
+            look(p.model, p.data)
+    return {"trained-in-eval-mode": "train"}
+
+
+def loaded_in_eval(p):
+    p.model.eval()
+    train(p.model, p.optimizer, p.data)
+    return {"trained-in-eval-mode": "train"}
+
+
+def forgot_no_grad(p):
+    for _ in range(2):
+        p.model.train()
+        train(p.model, p.optimizer, p.data)
+        p.model.eval()
+        look(p.model, p.data)
+    return {"graph-never-used": "look"}
+
+
+def thawed(p):
+    p.model[1].eval()
+    for _ in range(2):
+        train(p.model, p.optimizer, p.data)
+        p.model.eval()
+        with torch.no_grad():
+            look(p.model, p.data)
+        p.model.train()
+    return {"thawed": "train"}
+
+
+def parts_called_alone(p):
+    for x, y in p.data:
+        p.optimizer.zero_grad()
+        loss_of(p.model[3:](p.model[:3](x)), y).backward()
+        p.optimizer.step()
+    with torch.no_grad():
+        for layer in p.model:
+            x = layer(x)
+    return {"evaluated-in-train-mode": "parts_called_alone"}
+
+
+WRONG = [
+    forgot_eval, one_line_for_both, forgot_train, loaded_in_eval, forgot_no_grad, thawed,
+    parts_called_alone,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", WRONG)
+def test_planted_mistake_is_found_at_its_line(program):
+    p = Program()
+    with record(p.model) as recording:
+        expected = program(p)
+    assert {f.kind: f.where.function for f in recording.findings} == expected, recording
+    for finding in recording.findings:
+        assert finding.where.file == __file__
+        line = linecache.getline(__file__, finding.where.line)
+        assert "model" in line or "layer(x)" in line
+        assert finding.evidence and finding.cure
+        assert finding.kind in str(recording) and finding.kind in recording._repr_html_()
+    with pytest.raises(AssertionError, match="finding"):
+        recording.raise_for_findings()
+
+
+def test_evidence_measures_statistics_and_memory():
+    p = Program(net(dropout=0.5))
+    weights = [w.clone() for w in p.model.parameters()]
+    before = p.model[1].running_mean.clone()
+    with record(p.model) as recording:
+        look(p.model, p.data)
+    mode, graph = recording.findings
+    layer = p.model[1]
+    moved = ((layer.running_mean - before).abs() / (layer.running_var + layer.eps).sqrt()).max()
+    assert f"by {float(moved):.2g} standard deviations" in mode.evidence
+    assert "2 of 2 layers" in mode.evidence
+    # Kept for the backward pass: input, normalised input's source, ReLU's output, mask, mean
+    # and inverse deviation, the last layer's input.
+    floats = 8 * 8 + 8 * 16 + 8 * 16 + 8 * 16 + 16 + 16
+    assert int(graph.evidence.split("held ")[1].split()[0].split(".")[0]) > 0
+    assert 0.5 * 4 * floats < _bytes(graph.evidence) < 2 * 4 * floats
+    assert all(torch.equal(a, b) for a, b in zip(weights, p.model.parameters(), strict=True))
+
+
+def _bytes(evidence):
+    number, unit = evidence.split("held ")[1].split()[:2]
+    return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6}[unit]
+
+
+def test_a_long_program_is_a_few_lines():
+    p = Program()
+    x, y = p.data[0]
+    with record(p.model) as recording:
+        for _ in range(1500):
+            p.model.train()
+            train(p.model, p.optimizer, [(x, y)])
+            p.model.eval()
+            with torch.inference_mode():
+                p.model(x)
+    assert [(q.forwards, q.mode, q.use) for q in recording.phases] == [
+        (1500, "train", "step"), (1500, "eval", "none"),
+    ]  # fmt: skip
+    assert recording.forwards == 3000 and recording.steps == 1500
+
+
+def test_an_error_passes_and_leaves_no_hook_behind():
+    call = nn.Module.__call__
+    p = Program()
+    with pytest.raises(RuntimeError, match="shapes"), record(p.model) as recording:
+        look(p.model, p.data)
+        p.model(torch.ones(3, 3))
+    assert nn.Module.__call__ is call
+    assert [f.kind for f in recording.findings] == ["evaluated-in-train-mode", "graph-never-used"]
+
+
+def test_outputs_are_not_kept_alive():
+    p = Program()
+    with record(p.model.eval()):
+        out = p.model(p.data[0][0])
+        seen = weakref.ref(out)
+        del out
+        gc.collect()
+        assert seen() is None
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_the_inference_path_of_attention_is_kept():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    x, hidden = torch.randn(2, 5, 8), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.inference_mode():
+        alone = model(x, src_key_padding_mask=hidden)
+        with record(model):
+            watched = model(x, src_key_padding_mask=hidden)
+    assert torch.equal(alone, watched)
+
+
+def test_recordings_of_two_models_do_not_mix():
+    one, other = Program(), Program()
+    with record(one.model) as first, record(other.model) as second:
+        plain(one)
+        forgot_train(other)
+    assert first.findings == []
+    assert [f.kind for f in second.findings] == ["trained-in-eval-mode"]
+
+
+def test_a_wrong_argument_is_named():
+    with pytest.raises(TypeError, match="model is a str"), record("net"):
+        pass
+
+
+def test_on_the_digits():
+    data = digits_loaders(batch_size=64)
+    model = digits_mlp()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with record(model) as recording:
+        fit(model, data.train, data.validation, loss=loss_of, optimizer=optimizer, epochs=2)
+    assert recording.findings == []
+    assert [(q.mode, q.use) for q in recording.phases] == [("train", "step"), ("eval", "none")]

@@ -1,0 +1,861 @@
+"""Is the loop around a model right? Recorded while it runs, a framework's loop too."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+import sysconfig
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from types import CodeType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from utils.findings import Finding, Report
+from utils.modes import listens
+from utils.trials import leaves
+
+WINDOW = 256
+"""Forwards that may wait for their backward pass before they count as not used."""
+BLOCK = 8
+"""The longest cycle of phases that is folded into one round."""
+MEASURED = 3
+"""Segments of a kind whose running statistics are compared before and after."""
+DRAWN = 1000
+"""Segments that are kept for the timeline."""
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+
+
+class Place(NamedTuple):
+    """A line of code: file, line number and function."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        name = "cell" if self.file == "<cell>" else os.path.basename(self.file)
+        return f"{name}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True)
+class LoopFinding(Finding):
+    """A finding about one line of a training program.
+
+    Attributes
+    ----------
+    where : Place
+        File, line and function of the call of the model.
+    kind, evidence, cure
+        See :class:`utils.findings.Finding`. ``kind`` is one of ``"evaluated-in-train-mode"``,
+        ``"trained-in-eval-mode"``, ``"graph-never-used"`` and ``"thawed"``.
+    """
+
+    where: Place
+
+    @property
+    def place(self) -> str:
+        """File, line and function, in short."""
+        return str(self.where)
+
+
+@dataclass
+class Phase:
+    """Consecutive forwards that are alike; a cycle of phases is folded into one round each.
+
+    Attributes
+    ----------
+    where : Place
+        The line that called the model.
+    module : str
+        Qualified name of what was called, ``""`` for the model itself.
+    mode : str
+        ``"train"``, ``"eval"`` or ``"mixed"``, by the layers inside that listen to it; that of
+        the module called where none does.
+    in_train : tuple of str
+        Which layers that listen were in train mode.
+    gradients : str
+        ``"on"``, ``"no_grad"`` or ``"inference"``.
+    use : str
+        ``"step"`` if an optimiser stepped on a backward pass through the output, ``"backward"``
+        if only the backward pass came, else ``"none"``.
+    forwards, rounds : int
+        How many calls, in how many rounds of a cycle.
+    first, last : int
+        The first and the last of them, counted over the recording from 0.
+    """
+
+    where: Place
+    module: str
+    mode: str
+    in_train: tuple[str, ...]
+    gradients: str
+    use: str
+    forwards: int = 0
+    rounds: int = 1
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Key:
+    """What makes two forwards alike, but for their use."""
+
+    code: tuple[str, int]
+    where: Place
+    module: str
+    in_train: tuple[str, ...]
+    listening: int
+    own_mode: bool
+    whole_in_eval: bool
+    trainable: tuple[str, ...]
+    gradients: str
+    purpose: str
+
+
+@dataclass(slots=True)
+class _Event:
+    """One outermost forward, until it is known what became of its output."""
+
+    key: _Key
+    index: int
+    use: str = "none"
+    from_input: bool = False
+    graph: bool = False
+    fed: bool = False
+    elsewhere: bool = False
+    segment: _Segment | None = None
+
+
+@dataclass
+class _Segment:
+    """Consecutive forwards with the same key and use."""
+
+    key: _Key
+    use: str
+    first: int
+    last: int
+    forwards: int = 0
+    rounds: int = 1
+    longest: int = 0
+    late: int = 0
+    graph: bool = False
+    attacks: int = 0
+    fed: int = 0
+    elsewhere: int = 0
+    merged: _Segment | None = None
+
+    @property
+    def kept(self) -> _Segment:
+        """The segment that this one was folded into."""
+        segment = self
+        while segment.merged is not None:
+            segment = segment.merged
+        return segment
+
+    def take(self, other: _Segment) -> None:
+        """Fold in a later segment of the same kind, as one more round."""
+        self.forwards += other.forwards
+        self.rounds += other.rounds
+        self.longest = max(self.longest, other.longest)
+        self.last, self.graph = other.last, self.graph or other.graph
+        self.late += other.late
+        self.attacks += other.attacks
+        self.fed += other.fed
+        self.elsewhere += other.elsewhere
+        other.merged = self
+
+    @property
+    def learned(self) -> bool:
+        """Whether a backward pass used one of its outputs."""
+        return self.use != "none" or self.late > 0
+
+
+@dataclass
+class _Measured:
+    """What was measured of the forwards of one key, at the first few of them."""
+
+    graph_bytes: int | None = None
+    moved: dict[str, float] = field(default_factory=dict)
+    segments: int = 0
+
+
+class Recording(Report):
+    """What :func:`record` saw: phases, and what is wrong with them; prints as a table.
+
+    Attributes
+    ----------
+    phases : list of Phase
+        In the order in which they began.
+    findings : list of LoopFinding
+    notes : list of str
+    bars : list of tuple
+        ``(first, forwards, phase)`` for each stretch of a timeline, the first thousand.
+    """
+
+    findings: list[LoopFinding]  # type: ignore[assignment]
+
+    def __init__(self, name: str) -> None:
+        self.phases: list[Phase] = []
+        self.findings = []
+        self.notes: list[str] = []
+        self.bars: list[tuple[int, int, Phase]] = []
+        self.forwards = self.steps = 0
+        self._name = name
+
+    def headline(self) -> str:
+        """Count forwards, steps and findings."""
+        count = len(self.findings)
+        return (
+            f"recording of {self._name}: {self.forwards} forwards, {self.steps} optimiser steps, "
+            f"{count or 'no'} finding{'' if count == 1 else 's'}"
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [
+            ("forwards", "rounds", "mode", "gradients", "use", "module", "where")
+        ]
+        for phase in self.phases:
+            counts = (str(phase.forwards), str(phase.rounds))
+            what = (phase.mode, phase.gradients, phase.use, phase.module or "(root)")
+            rows.append((*counts, *what, str(phase.where)))
+        return rows
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        head, *findings = super().__repr__().splitlines()
+        return "\n".join([head, *lines, *findings])
+
+    def _repr_html_(self) -> str:
+        head, *rows = (
+            "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+            for tag, row in zip(["th", *["td"] * len(self.phases)], self._rows(), strict=True)
+        )
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return super()._repr_html_() + table
+
+
+@contextmanager
+def record(model: nn.Module) -> Iterator[Recording]:
+    """Watch a training program and report where it uses the wrong mode.
+
+    The program is left as it is: same numbers, same modes. Forwards of the model, or of a part
+    of it that is called from outside, are noted with the line that called it, the modes of the
+    layers that listen, the gradient mode, and what became of the output.
+
+    Parameters
+    ----------
+    model
+        The model that the program trains or evaluates. Modules that are added to it later are
+        not seen.
+
+    Yields
+    ------
+    Recording
+        Complete when the block ends, also if it ends with an error.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+
+    See Also
+    --------
+    utils.audit.audit : Asks whether the model itself is right.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    >>> with record(net) as recording:
+    ...     with torch.no_grad():
+    ...         _ = net(torch.ones(4, 2))
+    >>> [finding.kind for finding in recording.findings]
+    ['evaluated-in-train-mode']
+    >>> recording.phases[0].mode, recording.phases[0].use
+    ('train', 'none')
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+    recorder = _Recorder(model)
+    with recorder:
+        try:
+            yield recorder.recording
+        finally:
+            recorder.close()
+
+
+class _Recorder:
+    """The hooks, and what they collect."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.recording = Recording(type(model).__name__)
+        self._modules = list(model.modules())
+        named = list(model.named_modules())
+        self._listening = {name: module for name, module in named if listens(module)}
+        self._inside: dict[int, tuple[str, list[tuple[str, nn.Module]]]] = {}
+        for name, module in named:
+            prefix = f"{name}." if name else ""
+            inside = [
+                (n, m) for n, m in self._listening.items() if n == name or n.startswith(prefix)
+            ]
+            if inside or any(True for _ in module.parameters()):
+                self._inside[id(module)] = name, inside
+        self._cumulative = [m for m in self._modules if hasattr(m, "momentum")]
+        self._all_parameters = list(model.parameters())
+        self._parameters = {id(p) for p in self._all_parameters}
+        self._owned: dict[int, bool] = {}
+        self.busy = False
+        self._thread = threading.get_ident()
+        self._places: dict[tuple[CodeType, int], tuple[CodeType, int, Place, str]] = {}
+        self._event: _Event | None = None
+        self._meter: _Meter | None = None
+        self._keys: dict[Any, _Key] = {}
+        self._measured: dict[_Key, _Measured] = {}
+        self._window: deque[_Event] = deque()
+        self._used: deque[_Event] = deque(maxlen=16 * WINDOW)
+        self._segments: list[_Segment] = []
+        self._bars: list[tuple[int, int, _Segment]] = []
+        self._statistics: tuple[_Key, dict[str, Tensor]] | None = None
+        self._leaf_hooks: list[Any] = []
+        self._recent: deque[tuple[Any, _Event]] = deque(maxlen=2)
+        self._count = 0
+        self._weights = _watched(model)
+        self._versions = self._weight_versions()
+
+    def __enter__(self) -> None:
+        self._handle = register_optimizer_step_post_hook(self._stepped)
+        _start(self)
+
+    def __exit__(self, *_: object) -> None:
+        _stop(self)
+        self._handle.remove()
+        if self._meter is not None:
+            self._meter.__exit__()
+
+    # -- while the program runs ----------------------------------------------------------
+
+    def begin(self, module: nn.Module, args: tuple[Any, ...]) -> bool:
+        """Note a call that begins; say whether it is one to look at."""
+        if self._recent:
+            self._notice_feeding(module, args)
+        found = self._inside.get(id(module))
+        if found is None or threading.get_ident() != self._thread:
+            return False
+        if torch._C._current_graph_task_id() != -1:
+            # A checkpoint that runs again during a backward pass.
+            return False
+        if self._used:
+            self._notice_steps_by_hand()
+        key = self._key(module, *found)
+        measured = self._measured[key]
+        self._watch_statistics(key, measured)
+        self._event = _Event(key, self._count)
+        self._count += 1
+        if measured.graph_bytes is None and key.gradients == "on" and not key.purpose:
+            self._meter = _Meter(self._parameters)
+            self._meter.__enter__()
+        self.busy = True
+        return True
+
+    def drop(self) -> None:
+        """Forget a call that ended with an error."""
+        self._finish()
+
+    def _finish(self) -> _Event | None:
+        event, self._event, self.busy = self._event, None, False
+        if self._meter is not None:
+            meter, self._meter = self._meter, None
+            meter.__exit__()
+            if event is not None:
+                self._measured[event.key].graph_bytes = meter.bytes
+        return event
+
+    def end(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Note what a call gave, and ask to be told what becomes of it."""
+        event = self._finish()
+        if event is None:
+            return
+        event.from_input = _needs_gradient(args, kwargs)
+        for tensor in _tensors(output):
+            if event.key.in_train and tensor.layout == torch.strided:
+                self._recent.append((tensor.untyped_storage(), event))
+            if tensor.requires_grad:
+                event.graph = True
+                self._ask(tensor, event)
+        self._window.append(event)
+        if len(self._window) > WINDOW:
+            self._settle(self._window.popleft())
+
+    def _notice_feeding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """An output that another network is trained on, as a discriminator is on fakes."""
+        for value in args:
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                continue
+            pointer = value.untyped_storage().data_ptr()
+            for storage, event in self._recent:
+                if storage.data_ptr() == pointer and torch.is_grad_enabled():
+                    event.fed |= module.training and any(
+                        p.requires_grad for p in module.parameters()
+                    )
+
+    def _ask(self, tensor: Tensor, event: _Event) -> None:
+        """Learn of a backward pass through an output."""
+
+        def used(gradient: Tensor) -> None:
+            if event.use == "none":
+                event.use = "backward"
+                self._used.append(event)
+                if event.segment is not None:
+                    event.segment.kept.late += 1
+
+        try:
+            handle = tensor.register_hook(used)
+        except RuntimeError:
+            return
+        if tensor.is_leaf:
+            self._leaf_hooks.append(handle)
+
+    def _stepped(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if id(optimizer) not in self._owned:
+            self._owned[id(optimizer)] = any(
+                id(p) in self._parameters
+                for group in optimizer.param_groups
+                for p in group["params"]
+            )
+        if self._owned[id(optimizer)]:
+            self._step()
+        else:
+            for event in self._used:
+                event.elsewhere = True
+
+    def _step(self) -> None:
+        self.recording.steps += 1
+        for event in self._used:
+            event.use = "step"
+        self._used.clear()
+        self._recent.clear()
+        self._versions = self._weight_versions()
+
+    def _notice_steps_by_hand(self) -> None:
+        """Weights that were changed without an optimiser since the last backward pass."""
+        if self._used and self._weight_versions() != self._versions:
+            self._step()
+
+    def _weight_versions(self) -> list[int]:
+        return [weight._version for weight in self._weights]
+
+    def _key(self, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]) -> _Key:
+        in_train = tuple([n for n, m in inside if m.training])
+        if torch.is_grad_enabled():
+            gradients = "on"
+        else:
+            gradients = "inference" if torch.is_inference_mode_enabled() else "no_grad"
+        whole = not in_train and not any([m.training for m in self._modules])
+        code, line, where, purpose = self._place()
+        if in_train and any([m.momentum is None for m in self._cumulative if m.training]):
+            purpose = purpose or "statistics"
+        parts = (code, line, where, id(module), in_train, module.training, whole, gradients)
+        trained = tuple([p.requires_grad for p in self._all_parameters])
+        key = self._keys.get((parts, purpose, trained))
+        if key is None:
+            trainable = tuple(n for n, m in inside if self._is_trainable(n, m))
+            key = self._keys[parts, purpose, trained] = _Key(
+                (code.co_filename, line),
+                where,
+                name,
+                in_train,
+                len(inside),
+                module.training and (self.model.training or bool(module._modules)),
+                whole,
+                trainable,
+                gradients,
+                purpose,
+            )
+            self._measured[key] = _Measured()
+        return key
+
+    def _place(self) -> tuple[CodeType, int, Place, str]:
+        """The line that called, looked up once."""
+        frame = sys._getframe(4)
+        known = self._places.get((frame.f_code, frame.f_lineno))
+        if known is None:
+            known = _place(frame)
+            if known[0] is frame.f_code and not known[3] and not _is_library(known[2].file):
+                self._places[frame.f_code, frame.f_lineno] = known
+        return known
+
+    def _is_trainable(self, name: str, layer: nn.Module) -> bool:
+        """Whether the layer, or the part that a layer without weights belongs to, is trained."""
+        own = list(layer.parameters())
+        if not own and name:
+            own = list(self.model.get_submodule(name.rpartition(".")[0]).parameters())
+        return any(p.requires_grad for p in own)
+
+    def _watch_statistics(self, key: _Key, measured: _Measured) -> None:
+        """Where a stretch of forwards ends, see how far it moved running statistics."""
+        if self._statistics is not None and self._statistics[0] is key:
+            return
+        self._close_statistics()
+        if measured.segments < MEASURED and key.in_train:
+            measured.segments += 1
+            layers = {n: self._listening[n] for n in key.in_train}
+            self._statistics = (
+                key,
+                {
+                    name: layer.running_mean.detach().clone()
+                    for name, layer in layers.items()
+                    if isinstance(getattr(layer, "running_mean", None), Tensor)
+                },
+            )
+
+    def _close_statistics(self) -> None:
+        if self._statistics is None:
+            return
+        key, before = self._statistics
+        self._statistics = None
+        for name, old in before.items():
+            layer: Any = self._listening[name]
+            new, variance = layer.running_mean.detach(), layer.running_var.detach()
+            if not torch.equal(old, new):
+                moved = float(((new - old).abs() / (variance + layer.eps).sqrt()).max())
+                largest = self._measured[key].moved
+                largest[name] = max(largest.get(name, 0.0), moved)
+
+    def _settle(self, event: _Event) -> None:
+        """Put a forward whose use is known, or given up on, into its segment."""
+        last = self._segments[-1] if self._segments else None
+        if last is None or last.key is not event.key or last.use != event.use:
+            last = _Segment(event.key, event.use, event.index, event.index)
+            self._fold()
+            self._segments.append(last)
+            if len(self._bars) < DRAWN:
+                self._bars.append((event.index, 0, last))
+        last.forwards += 1
+        last.longest = max(last.longest, last.forwards)
+        last.last = event.index
+        last.graph |= event.graph
+        last.attacks += event.from_input
+        last.fed += event.fed
+        last.elsewhere += event.elsewhere
+        if self._bars and self._bars[-1][2] is last:
+            first, count, _ = self._bars[-1]
+            self._bars[-1] = first, count + 1, last
+        event.segment = last
+
+    def _fold(self) -> None:
+        """Make one round of two equal blocks at the end of the list."""
+        segments = self._segments
+        for size in range(1, min(BLOCK, len(segments) // 2) + 1):
+            old, new = segments[-2 * size : -size], segments[-size:]
+            if all(a.key is b.key and a.use == b.use for a, b in zip(old, new, strict=True)):
+                for a, b in zip(old, new, strict=True):
+                    a.take(b)
+                del segments[-size:]
+                return
+
+    # -- afterwards ------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Settle what is open, and judge."""
+        for handle in self._leaf_hooks:
+            handle.remove()
+        self._notice_steps_by_hand()
+        self._close_statistics()
+        while self._window:
+            self._settle(self._window.popleft())
+        self._fold()
+        phases = {id(segment): self._phase(segment) for segment in self._segments}
+        self.recording.phases = list(phases.values())
+        self.recording.bars = [
+            (first, count, phases[id(segment.kept)]) for first, count, segment in self._bars
+        ]
+        self.recording.forwards = self._count
+        self._judge()
+
+    def _phase(self, segment: _Segment) -> Phase:
+        key = segment.key
+        mode = "train" if key.own_mode or (not key.listening and not key.whole_in_eval) else "eval"
+        if key.listening:
+            several = {len(key.in_train) == key.listening, bool(key.in_train)}
+            mode = "mixed" if len(several) == 2 else ("train" if key.in_train else "eval")
+        use = "backward" if segment.use == "none" and segment.learned else segment.use
+        return Phase(
+            key.where,
+            key.module,
+            mode,
+            key.in_train,
+            key.gradients,
+            use,
+            segment.forwards,
+            segment.rounds,
+            segment.first,
+            segment.last,
+        )
+
+    def _judge(self) -> None:
+        learned_at = {s.key for s in self._segments if s.use == "step" or s.late}
+        idle = [
+            segment
+            for segment in self._segments
+            if not segment.learned
+            and not segment.key.purpose
+            and (segment.key not in learned_at or segment.longest > 1)
+        ]
+        for segment in self._segments:
+            only_looked = (
+                segment.use == "backward"
+                and segment.attacks == segment.forwards
+                and not segment.elsewhere
+            )
+            if segment in idle or (only_looked and not segment.key.purpose):
+                self._judge_mode(segment)
+        for segment in idle:
+            if segment.graph:
+                self._judge_graph(segment)
+        for segment in self._segments:
+            key, taught = segment.key, segment.use == "step"
+            if taught and key.whole_in_eval and self._listening and not segment.attacks:
+                names = _some([f"{n} ({type(m).__name__})" for n, m in self._listening.items()])
+                self._add(
+                    "trained-in-eval-mode",
+                    key,
+                    f"{segment.forwards} forwards with the whole model in eval mode led to "
+                    f"optimiser steps; layers that listen to the mode: {names}",
+                    "call model.train() before this loop, each time evaluation has ended",
+                )
+        self._judge_thawing()
+
+    def _judge_mode(self, segment: _Segment) -> None:
+        key = segment.key
+        if not key.in_train or not key.own_mode or segment.fed == segment.forwards:
+            return
+        kinds = sorted({type(self._listening[name]).__name__ for name in key.in_train})
+        moved = self._measured[key].moved
+        text = (
+            f"nothing learned from {segment.forwards} forwards, and {len(key.in_train)} of "
+            f"{key.listening} layers that listen to the mode were in train mode "
+            f"({_some(kinds)})"
+        )
+        if moved:
+            name = max(moved, key=lambda n: moved[n])
+            text += (
+                f"; running statistics of {len(moved)} moved, those of {name} by "
+                f"{moved[name]:.2g} standard deviations"
+            )
+        self._add(
+            "evaluated-in-train-mode",
+            key,
+            text,
+            "put the model in eval mode around this loop: with utils.modes.evaluating(model), or "
+            "model.eval() before and model.train() after",
+        )
+
+    def _judge_graph(self, segment: _Segment) -> None:
+        bytes_held = self._measured[segment.key].graph_bytes
+        size = "" if bytes_held is None else f", which held {_size(bytes_held)} for a batch"
+        self._add(
+            "graph-never-used",
+            segment.key,
+            f"{segment.forwards} forwards recorded a graph that no backward pass used{size}",
+            "put this loop under torch.inference_mode() or torch.no_grad()",
+        )
+
+    def _judge_thawing(self) -> None:
+        """A layer that a training phase kept in eval mode, and a later one does not."""
+        frozen: dict[str, _Key] = {}
+        for segment in self._segments:
+            key = segment.key
+            if segment.use != "step" or key.whole_in_eval or key.purpose:
+                continue
+            thawed = [
+                name
+                for name in key.in_train
+                if name in frozen
+                and not (name in key.trainable and name not in frozen[name].trainable)
+            ]
+            if thawed:
+                self._add(
+                    "thawed",
+                    key,
+                    f"{_some(thawed)} in eval mode while the model was trained at "
+                    f"{frozen[thawed[0]].where}, and in train mode here",
+                    "freeze with utils.modes.keep_in_eval, which model.train() leaves alone, or "
+                    "override train() in the model",
+                )
+            _, inside = next(v for v in self._inside.values() if v[0] == key.module)
+            for name, _ in inside:
+                if name in key.in_train:
+                    frozen.pop(name, None)
+                else:
+                    frozen.setdefault(name, key)
+
+    def _add(self, kind: str, key: _Key, evidence: str, cure: str) -> None:
+        if not any((f.kind, f.where) == (kind, key.where) for f in self.recording.findings):
+            self.recording.findings.append(LoopFinding(kind, evidence, cure, key.where))
+
+
+_CALL = nn.Module.__call__
+_RUNNING: list[_Recorder] = []
+
+
+def _watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for ``Module.__call__`` while something is recorded.
+
+    Global forward hooks would see the same calls, and cost eight times as much: PyTorch's path
+    with hooks is slow for each module inside as well.
+    """
+    watching: list[_Recorder] = []
+    for recorder in _RUNNING:
+        if not recorder.busy and recorder.begin(module, args):
+            watching.append(recorder)
+    if not watching:
+        return _CALL(module, *args, **kwargs)
+    try:
+        output = _CALL(module, *args, **kwargs)
+    except BaseException:
+        for recorder in watching:
+            recorder.drop()
+        raise
+    for recorder in watching:
+        recorder.end(args, kwargs, output)
+    return output
+
+
+def _start(recorder: _Recorder) -> None:
+    _RUNNING.append(recorder)
+    nn.Module.__call__ = _watched_call  # type: ignore[method-assign]
+
+
+def _stop(recorder: _Recorder) -> None:
+    _RUNNING.remove(recorder)
+    if not _RUNNING:
+        nn.Module.__call__ = _CALL  # type: ignore[method-assign]
+
+
+class _Meter:
+    """Adds up what a graph keeps for its backward pass, weights left aside."""
+
+    def __init__(self, parameters: set[int]) -> None:
+        self.bytes = 0
+        self._seen: set[int] = set()
+        self._parameters = parameters
+        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._parameters and tensor.layout == torch.strided:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self._seen:
+                self._seen.add(storage.data_ptr())
+                self.bytes += storage.nbytes()
+        return tensor
+
+    def __enter__(self) -> None:
+        self._hooks.__enter__()
+
+    def __exit__(self) -> None:
+        self._hooks.__exit__()
+
+
+def _watched(model: nn.Module) -> list[Tensor]:
+    """The first and the last weight: enough to see that someone changed the weights."""
+    weights = list(model.parameters())
+    return [*weights[:1], *weights[-1:]]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if type(output) in (tuple, list) and all(isinstance(item, Tensor) for item in output):
+        return list(output)
+    return [leaf for _, leaf in leaves(output) if isinstance(leaf, Tensor)]
+
+
+def _needs_gradient(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        return args[0].requires_grad
+    return any(t.requires_grad for t in _tensors((args, kwargs)))
+
+
+_LIBRARIES: dict[str, bool] = {}
+
+
+def _is_library(file: str) -> bool:
+    """Whether a file belongs to Python, to an installed package or to this one."""
+    known = _LIBRARIES.get(file)
+    if known is None:
+        known = file.startswith(tuple(_library_folders())) or file.startswith("<frozen")
+        _LIBRARIES[file] = known
+    return known
+
+
+def _library_folders() -> set[str]:
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
+    folders |= {*site.getsitepackages(), site.getusersitepackages()}
+    return {os.path.abspath(folder) + os.sep for folder in folders if folder} | {HERE}
+
+
+def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
+    """Find who called, and what for where a function of PyTorch says so.
+
+    The innermost frame outside PyTorch tells phases apart; the first line of the user's own
+    code is what a finding names.
+    """
+    start = frame
+    caller: Any = None
+    purpose = ""
+    while frame is not None:
+        code = frame.f_code
+        file = code.co_filename
+        if file.startswith(TORCH) or file.startswith(HERE):
+            if code.co_name == "update_bn":
+                purpose = "statistics"
+            elif file.endswith("checkpoint.py"):
+                purpose = "checkpoint"
+        elif caller is None:
+            caller = frame
+            if not _is_library(file):
+                break
+        elif not _is_library(file):
+            break
+        frame = frame.f_back
+    if caller is None:
+        caller = frame or start
+    user = frame or caller
+    code = user.f_code
+    file = "<cell>" if "ipykernel" in code.co_filename else code.co_filename
+    around = user
+    while around.f_code.co_name in COMPREHENSIONS and around.f_back is not None:
+        around = around.f_back
+    where = Place(file, user.f_lineno, around.f_code.co_name)
+    return caller.f_code, caller.f_lineno, where, purpose
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.3g} GB"
