@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import evaluation, gradients, modes
+from benchmarks import audit, evaluation, gradients, modes, recorder
 
-over = [*evaluation.run(), *modes.run(), *gradients.run()]
+over = [*evaluation.run(), *modes.run(), *gradients.run(), *recorder.run(), *audit.run()]
 print("\n" + ("\n".join(over) or "All within their limits."))
 sys.exit(1 if over else 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ def run(rounds: int = 3) -> list[str]:
     torch.manual_seed(0)
     widths = [3, 64, 128, 256, 512, 512, 512, 512]
     layers: list[nn.Module] = []
-    for index, (inside, outside) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (inside, outside) in enumerate(pairwise(widths)):
         layers += [
             nn.Conv2d(inside, outside, 3, padding=1, stride=1 + index % 2),
             nn.BatchNorm2d(outside),

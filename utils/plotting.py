@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
 
+from utils.recorder import Recording
+
 TRAIN = "#c75000"
 """Colour of train mode, in every figure and on every page."""
 
@@ -118,6 +120,73 @@ def plot_lines(
             textcoords="offset points",
             va="center",
             color=line.get_color(),
+            fontweight="bold",
+        )
+
+
+def plot_timeline(ax: Axes, recording: Recording) -> None:
+    """Draw a recording: a lane for each line that called the model, coloured by its mode.
+
+    Bars of forwards that led to an optimiser's step are tall, others are low; findings stand
+    beside the lane that they name.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    recording
+        From :func:`utils.recorder.record`, complete.
+
+    Examples
+    --------
+    >>> from torch import nn, ones
+    >>> from utils.recorder import record
+    >>> net = nn.Dropout()
+    >>> with record(net) as recording:
+    ...     _ = net(ones(2)), net.eval()(ones(2))
+    >>> figure, ax = plt.subplots()
+    >>> plot_timeline(ax, recording)
+    >>> ax.get_xlabel()
+    'forwards of the model'
+    """
+    colors = {"train": TRAIN, "eval": EVAL, "mixed": OTHER}
+    lanes = list(dict.fromkeys(phase.where for phase in recording.phases))
+    for first, count, phase in recording.bars:
+        height = 0.7 if phase.use == "step" else 0.3
+        ax.barh(
+            lanes.index(phase.where),
+            count,
+            height,
+            left=first,
+            color=colors[phase.mode],
+            linewidth=0,
+        )
+    for lane, where in enumerate(lanes):
+        kinds = [finding.kind for finding in recording.findings if finding.where == where]
+        if kinds:
+            ax.annotate(
+                "\u2717 " + ", ".join(kinds),
+                (0, lane),
+                xytext=(0, 18),
+                textcoords="offset points",
+                va="center",
+                fontweight="bold",
+                fontsize=9.5,
+            )
+    ax.set_yticks(range(len(lanes)), [f"{w.function}, line {w.line}" for w in lanes])
+    ax.set_ylim(len(lanes) - 0.4, -0.75)
+    ax.set_xlim(0, max(recording.forwards, 1))
+    ax.set_xlabel("forwards of the model")
+    modes = [mode for mode in colors if any(p.mode == mode for p in recording.phases)]
+    for place, mode in enumerate(modes):
+        ax.annotate(
+            f"{mode} mode",
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(-78 * (len(modes) - 1 - place), 5),
+            textcoords="offset points",
+            ha="right",
+            color=colors[mode],
             fontweight="bold",
         )
 

@@ -357,7 +357,9 @@ class Run:
     drew
         Whether it drew a random number from a global generator.
     switched
-        Names of modules whose forward found a submodule in another mode than it was put in.
+        Names of modules whose forward ran a submodule in train mode that had been put in eval.
+    left_switched
+        Whether some module was in another mode afterwards than before.
     received
         Mean and variance of each channel that reached a layer with running statistics, and the
         number of values behind them: one entry for each call.
@@ -368,6 +370,7 @@ class Run:
     output: Any = None
     drew: bool = False
     switched: list[str] = field(default_factory=list)
+    left_switched: bool = False
     received: dict[str, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
@@ -467,9 +470,11 @@ class Subject:
         }
         seed_everything(seed)
         before = _random_state()
+        modes = [module.training for module in model.modules()]
         with contexts[grad](), watch:
             output = model(*args, **kwargs)
         after = _random_state()
+        run.left_switched = modes != [module.training for module in model.modules()][: len(modes)]
         run.drew = not torch.equal(before[0], after[0]) or before[1:] != after[1:]
         if watch.called_original and not self.in_place:
             # The copy is not whole: begin again on the model itself.
