@@ -334,6 +334,7 @@ def test_statistics_never_updated_in_a_trained_model():
     model = statistics_model()
     for index in (1, 4):
         nn.init.normal_(model[index].weight, 1, 0.2)
+        nn.init.normal_(model[index].bias, 0, 0.2)
     found = audit(model.eval(), rows(8)).findings
     assert {(f.kind, f.module) for f in found} == {
         ("statistics-never-updated", "1"),

@@ -17,6 +17,7 @@ import importlib
 import itertools
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,13 +40,16 @@ from utils.trials import (
     leaves,
     map_tensors,
     own_state,
+    put_in_mode,
     rows_apart,
     seed_everything,
     select_rows,
     undisturbed,
 )
 
-FORMAL = 16
+FLAG = re.compile("train|eval|infer|phase|mode|test|determin|sampl|stoch", re.IGNORECASE)
+"""Names of attributes that may stand for the mode."""
+FORMAL = 40
 """Seeds that are tried on a model that draws random numbers in eval mode."""
 FAR = 3.0
 """A mean that is further from the running mean, in standard deviations, is far off."""
@@ -202,6 +206,7 @@ class _Examination:
         self.finite()
         self.statistics()
         self.forward_that_switches()
+        self.switch_again()
         random = self.randomness()
         self.state_and_history()
         self.gradient_mode()
@@ -239,7 +244,7 @@ class _Examination:
             )
             return
         copied = self.subject.fresh()
-        copied.train()
+        put_in_mode(copied, True)
         thawed = [name for name, _ in odd if _named(copied, name).training]
         if thawed:
             self.add(
@@ -274,13 +279,40 @@ class _Examination:
                 if not self._overrides(name, call):
                     continue
                 module = _named(self.subject.fresh(), name)
-                if getattr(module, call)() is not module:
+                try:
+                    returned = getattr(module, call)()
+                except Exception as error:
+                    self._cannot_switch(call, name, error)
+                    continue
+                if returned is not module:
                     self.add(
                         f"{call}-not-followed",
                         name,
                         f"{call}() does not return the module: model = model.{call}() loses it",
                         f"end the override of {call}() with: return self",
                     )
+
+    def switch_again(self) -> None:
+        """Whether eval() is done when it is done: once more, or after train(), is the same."""
+        overriding = [n for n in self.names for c in ("train", "eval") if self._overrides(n, c)]
+        if not overriding or self.base.drew:
+            return
+        for calls in ((False, False), (False, True, False)):
+            model = self.subject.fresh()
+            for training in calls:
+                put_in_mode(model, training)
+            run = self._quietly(training=False, seed=1, model=model)
+            apart = difference(self.base.output, run.output) if run else 0.0
+            if apart > 0 and self.real(apart, lambda _: None):
+                words = " then ".join("train()" if training else "eval()" for training in calls)
+                self.add(
+                    "eval-not-followed",
+                    overriding[0],
+                    f"after {words} the answer is off {_by(apart)} from that after one eval()",
+                    "an override of train() that changes weights must do nothing where the mode "
+                    "is already the one asked for",
+                )
+                return
 
     def _overrides(self, name: str, call: str) -> bool:
         module = _named(self.subject.model, name)
@@ -301,14 +333,19 @@ class _Examination:
                     module.training = mode
             model.train() if training else model.eval()
         except Exception as error:
-            self.add(
-                f"{call}-not-followed",
-                "",
-                f"{call}() raises {type(error).__name__}: {_short(error)}",
-                f"an override of train() takes one argument, mode=True, and {call}() needs it",
-            )
+            self._cannot_switch(call, "", error)
             return None
         return [name for name, module in model.named_modules() if module.training != training]
+
+    def _cannot_switch(self, call: str, name: str, error: Exception) -> None:
+        if any(f.kind == f"{call}-not-followed" for f in self.findings):
+            return
+        self.add(
+            f"{call}-not-followed",
+            name,
+            f"{call}() raises {type(error).__name__}: {_short(error)}",
+            "an override is def train(self, mode=True), and eval() calls it with False",
+        )
 
     def _culprits(self, missed: Sequence[str], training: bool) -> dict[str, list[str]]:
         """For each innermost module whose own call misses something: what it misses."""
@@ -338,10 +375,17 @@ class _Examination:
             return True
         if getattr(original, "running_mean", None) is not None:
             return True
+        if name:
+            model = self.subject.fresh()
+            for inside in model.modules():
+                inside.training = True
+            put_in_mode(model, True)
+            if not _named(model, name).training:
+                return True
         module = _named(self.subject.fresh(), name)
         for inside in module.modules():
             inside.training = False
-        module.train()
+        put_in_mode(module, True)
         held = "train" in vars(module)
         by_itself = not module.training and (held or name != "")
         above = name.rpartition(".")[0]
@@ -371,11 +415,7 @@ class _Examination:
             return
         traced = self.subject.run(training=False, seed=1, trace=True)
         guilty = next(
-            (
-                c
-                for c in _inner_first(traced)
-                if _bad_values(c.outputs) and not _bad_values(c.inputs)
-            ),
+            (c for c in _inner_first(traced) if not _finite(c.outputs) and _finite(c.inputs)),
             None,
         )
         name = guilty.name if guilty else ""
@@ -416,12 +456,14 @@ class _Examination:
         untouched = {name for name in received if _untouched(layers[name])}
         new = untouched == set(received) and all(_unscaled(layers[n]) for n in received)
         far = {name: why for name in received if (why := _far(layers[name], received[name]))}
-        if len(far) > 1 or (far and new):
-            far = self._far_by_itself(layers, far, new)
-        for name, (gross, text) in far.items():
+        lagging = [n for n in received if _rest(layers[n]) > 1e-3 and n not in untouched]
+        if new:
+            far = {}
+        elif len(far) > 1 or (far and lagging):
+            far = self._far_by_itself(layers, far, bool(lagging))
+        for name, text in far.items():
             if name in untouched:
-                if not new or gross:
-                    self._never_updated(name, text)
+                self._never_updated(name, text)
             else:
                 self.add(
                     "statistics-far-off",
@@ -443,9 +485,14 @@ class _Examination:
                     "give each stream its own normalisation; the weights of other layers can "
                     "stay shared",
                 )
-        if new and untouched and not far:
+        if new and untouched:
             self.notes.append(
                 "running statistics: no layer has been trained yet, none can be judged"
+            )
+        elif lagging:
+            self.notes.append(
+                f"running statistics: {len(lagging)} of {len(received)} layers have seen so few "
+                "batches that their first values still count"
             )
 
     def _never_updated(self, name: str, text: str) -> None:
@@ -458,8 +505,8 @@ class _Examination:
         )
 
     def _far_by_itself(
-        self, layers: Mapping[str, nn.Module], far: Mapping[str, tuple[bool, str]], new: bool
-    ) -> dict[str, tuple[bool, str]]:
+        self, layers: Mapping[str, nn.Module], far: Mapping[str, str], lagging: bool
+    ) -> dict[str, str]:
         """Leave out layers that are far off only because one before them is."""
         run = self.attempt("train mode", training=True, seed=1, measure=True)
         if run is not None:
@@ -468,7 +515,7 @@ class _Examination:
                 for name in far
                 if name in run.received and (why := _far(layers[name], run.received[name]))
             }
-            if alone or new:
+            if alone or lagging:
                 return alone
         first = next(iter(far))
         return {first: far[first]}
@@ -529,12 +576,16 @@ class _Examination:
                         "random-in-eval", call, f"two calls on one input differ {_by(apart)}", check
                     )
                 return True
+        if self.base.drew:
+            self.notes.append(
+                f"random numbers: eval mode draws them, and {FORMAL} seeds gave one answer"
+            )
         return False
 
     def state_and_history(self) -> None:
         """What one call leaves behind, and whether it changes a later answer."""
         model = self.subject.fresh()
-        model.eval()
+        put_in_mode(model, False)
         states = []
         outputs: list[Any] = []
         other = _other_values((self.subject.args, self.subject.kwargs))
@@ -583,6 +634,7 @@ class _Examination:
                 )
         elif moved and not when and not self.found("moves-in-eval") and not generators:
             self._moves_for_training(moved)
+            self._counts_to_something(model, moved)
 
     def _left_alone(self, states: Sequence[Mapping[Any, Any]], output: Any) -> bool:
         """Whether two calls changed nothing, neither the model nor the answer."""
@@ -609,7 +661,7 @@ class _Examination:
         """Numbers that move in eval mode and change what train mode then answers."""
         first = self._quietly(training=True, seed=1)
         model = self.subject.fresh()
-        model.eval()
+        put_in_mode(model, False)
         for _ in range(2):
             self._quietly(training=False, seed=1, model=model)
         model.train()
@@ -623,10 +675,24 @@ class _Examination:
                 f"a call in eval mode changes the attribute {name}, which train mode uses",
             )
 
+    def _counts_to_something(self, model: nn.Module, moved: Iterable[tuple[str, str, str]]) -> None:
+        """Whether an answer changes after some more calls, where something counts them."""
+        for _ in range(6):
+            run = self._quietly(training=False, seed=1, model=model)
+            apart = difference(self.base.output, run.output) if run else 0.0
+            if apart > 0 and self.real(apart, lambda _: None):
+                module, name, _ = next(iter(moved))
+                self.add(
+                    "depends-on-history",
+                    module,
+                    f"after some calls, counted in {name}, the answer is off {_by(apart)}",
+                )
+                return
+
     def _blame_history(self, *, after_other: bool) -> list[str]:
         first = self.subject.run(training=False, seed=1, trace=True)
         model = self.subject.fresh()
-        model.eval()
+        put_in_mode(model, False)
         other = _other_values((self.subject.args, self.subject.kwargs)) if after_other else None
         self._quietly(training=False, seed=1, model=model, inputs=other)
         later = self.subject.run(training=False, seed=1, model=model, trace=True)
@@ -663,6 +729,9 @@ class _Examination:
             if size != 2 or self._quietly(training=False, seed=1, inputs=given) is None:
                 self.notes.append("samples in a batch: give two or more to have them compared")
                 return
+        if _has_edges(given, size):
+            self.notes.append("samples in a batch: rows are the nodes of a graph")
+            return
         same = given[0] is self.subject.args
         trial = _RowTrial(given, size, 0)
         worst = trial.worst(
@@ -675,7 +744,9 @@ class _Examination:
             )
             return
         apart, changed, text = worst
-        if not self.real(apart, trial.again) or self._samples_lie_along_one(given, random):
+        if not self.real(apart, trial.again, sure=1e9) or self._samples_lie_along_one(
+            given, random
+        ):
             return
         calls = trial.blamed(self.subject, changed)
         for call in calls or [ROOT]:
@@ -688,11 +759,17 @@ class _Examination:
 
     def _samples_lie_along_one(self, given: Any, random: bool) -> bool:
         """Whether dimension 1 holds the samples, as in recurrent layers by default."""
-        layers = self.subject.model.modules()
-        if not any(getattr(layer, "batch_first", None) is False for layer in layers):
-            return False
+        layers = list(self.subject.model.modules())
         first = next((t for _, t in leaves(given) if isinstance(t, Tensor) and t.dim() > 1), None)
         if first is None or first.shape[1] < 2:
+            return False
+        told = any(getattr(layer, "batch_first", None) is False for layer in layers)
+        looks_so = first.dim() > 2 and any(
+            isinstance(out, Tensor) and out.shape[:2] == first.shape[:2]
+            for _, out in leaves(self.base.output)
+        )
+        norms = any(isinstance(layer, nn.modules.batchnorm._NormBase) for layer in layers)
+        if not told and (norms or not looks_so):
             return False
         trial = _RowTrial(given, first.shape[1], 1)
         worst = trial.worst(self.subject, same_shapes_only=random)
@@ -700,10 +777,12 @@ class _Examination:
 
     # -- judging --------------------------------------------------------------------------
 
-    def real(self, apart: float, again: Callable[[Subject], float | None]) -> bool:
-        """Whether a difference is more than rounding explains."""
+    def real(
+        self, apart: float, again: Callable[[Subject], float | None], sure: float = 0.02
+    ) -> bool:
+        """Whether a difference is more than rounding explains; above ``sure`` no doubt is left."""
         coarsest = _coarsest([self.base.output, *self.subject.model.parameters()])
-        low, high = 64 * coarsest, max(0.02, 50 * coarsest)
+        low, high = 64 * coarsest, max(sure, 50 * coarsest)
         if not low < apart < high:
             return apart >= high
         finer = self._in_double(again)
@@ -729,7 +808,7 @@ class _Examination:
     def _noise(self, coarsest: float) -> float:
         """How far the answer moves when every weight moves by a rounding error."""
         model = self.subject.fresh()
-        model.eval()
+        put_in_mode(model, False)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -776,19 +855,20 @@ class _Examination:
         """A flag of the module's own that stops it, if there is one."""
         if self.subject.in_place:
             return None
-        for flag, value in attributes(_named(self.subject.model, name)).items():
-            opposite = {True: False, False: True, "train": "eval", "training": "eval"}
-            if not isinstance(value, (bool, str)) or value not in opposite:
+        opposite = {True: False, False: True, "train": "eval", "training": "eval"}
+        for flag, value in _flags(_named(self.subject.model, name)):
+            word = value.lower() if isinstance(value, str) else value
+            if not isinstance(value, (bool, str)) or word not in opposite or not FLAG.search(flag):
                 continue
             try:
                 model = self.subject.fresh()
-                setattr(_named(model, name), flag, opposite[value])
+                _set_flag(_named(model, name), flag, opposite[word])
                 with Subject(model, self.subject.args, self.subject.kwargs) as other:
                     apart = again(other)
             except Exception:
                 continue
             if apart is not None and apart <= 64 * _coarsest([self.base.output]):
-                return f"{flag} = {opposite[value]!r}"
+                return f"{flag} = {opposite[word]!r}"
         return None
 
 
@@ -814,13 +894,15 @@ class _RowTrial:
             yield changed, kept, size, "when the others in its batch change"
 
     def _other_company(self, tensor: Tensor, kept: slice) -> Tensor:
-        if tensor.dim() <= self.dim or tensor.shape[self.dim] != self.size:
+        if tensor.layout != torch.strided or tensor.dim() <= self.dim:
+            return tensor
+        if tensor.shape[self.dim] != self.size:
             return tensor
         moved = tensor.movedim(self.dim, 0)
         if tensor.is_floating_point() and not _is_mask(tensor):
             new = 0.5 * moved if bool(moved.any()) else moved + 0.5
-        elif tensor.dtype in INDICES and moved.dim() > 1 and bool((moved == moved[:1]).all()):
-            new = moved.roll(1, -1)
+        elif tensor.dtype in INDICES and moved.dim() > 1 and not bool((moved < 0).any()):
+            new = moved // 2 if bool((moved != moved[:1]).any()) else moved.roll(1, -1)
         else:
             return tensor
         new = new.clone()
@@ -864,8 +946,12 @@ class _RowTrial:
             for path, leaf in leaves(full)
             if isinstance(leaf, Tensor)
             and isinstance(fewer.get(path), Tensor)
-            and leaf.shape[1:] != fewer[path].shape[1:]
-            and self.size in leaf.shape[1:]
+            and leaf.dim()
+            and fewer[path].dim()
+            and (
+                (leaf.shape[1:] != fewer[path].shape[1:] and self.size in leaf.shape[1:])
+                or len(leaf) == len(fewer[path])
+            )
         }
 
     def _apart(self, full: Any, part: Any, rows: slice, size: int) -> float | None:
@@ -898,6 +984,19 @@ class _RowTrial:
         for call in part.calls:
             call.inputs, call.outputs = _rows_of((call.inputs, call.outputs), size, picked)
         return _distinct(blame(full, part, _beyond_rounding))
+
+
+def _has_edges(inputs: Any, nodes: int) -> bool:
+    """Whether an input names pairs of rows: two lists of indices of equal length."""
+    return nodes != 2 and any(
+        leaf.dtype == torch.int64
+        and leaf.dim() == 2
+        and len(leaf) == 2
+        and leaf.numel() > 0
+        and 0 <= int(leaf.min()) <= int(leaf.max()) < nodes
+        for _, leaf in leaves(inputs)
+        if isinstance(leaf, Tensor) and leaf.layout == torch.strided
+    )
 
 
 def _is_mask(tensor: Tensor) -> bool:
@@ -960,7 +1059,9 @@ def _other_values(inputs: Any) -> Any:
     """Inputs of the same kind with larger numbers in another order."""
 
     def change(tensor: Tensor) -> Tensor:
-        if not tensor.dim() or tensor.dtype == torch.bool:
+        if not tensor.dim() or tensor.dtype == torch.bool or tensor.layout != torch.strided:
+            return tensor
+        if tensor.is_nested:
             return tensor
         turned = tensor.flip(0)
         return 2 * turned if tensor.is_floating_point() and not _is_mask(tensor) else turned
@@ -1000,13 +1101,23 @@ def _bad_values(value: Any) -> int:
     for _, leaf in leaves(value):
         if isinstance(leaf, float):
             count += not math.isfinite(leaf)
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.is_nested:
+            continue
+        if not leaf.numel() or leaf.layout != torch.strided:
             continue
         bad = leaf.isnan() | (leaf == float("inf"))
         rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.dim() else leaf.reshape(1, 1)
-        hidden = (rows == float("-inf")).all(1) if rows.numel() else rows.new_zeros(0).bool()
+        hidden = (rows == float("-inf")).all(1)
         count += int(bad.sum()) + int(hidden.sum()) * (leaf.shape[-1] if leaf.dim() else 1)
     return count
+
+
+def _finite(value: Any) -> bool:
+    return all(
+        bool(leaf.isfinite().all())
+        for _, leaf in leaves(value)
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.layout == torch.strided
+    )
 
 
 def _inner_first(run: Run) -> list[Call]:
@@ -1033,50 +1144,60 @@ def _distinct(calls: Iterable[Call]) -> list[Call]:
 
 
 def _untouched(layer: Any) -> bool:
-    tracked = getattr(layer, "num_batches_tracked", None)
-    new = bool((layer.running_mean == 0).all()) and bool((layer.running_var == 1).all())
-    return new and (tracked is None or int(tracked) == 0 or layer.momentum == 0)
+    var = layer.running_var
+    new = bool((layer.running_mean == 0).all()) and bool(((var == 1) | (var == 0)).all())
+    return new
 
 
 def _unscaled(layer: Any) -> bool:
     """Whether weight and bias are as they were made."""
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    return (weight is None or bool((weight == 1).all())) and (
-        bias is None or bool((bias == 0).all())
-    )
+    tracked = getattr(layer, "num_batches_tracked", None)
+    if tracked is not None and int(tracked):
+        return False
+    bias = getattr(layer, "bias", None)
+    weight = getattr(layer, "weight", None)
+    if bias is not None:
+        return bool((bias == 0).all())
+    return weight is None or bool((weight == weight.flatten()[0]).all())
 
 
-def _far(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[bool, str] | None:
+def _far(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
     """Compare what reached a layer with its running statistics; None if they fit."""
-    mean, var = layer.running_mean.float(), layer.running_var.float()
-    count = sum(n for n, _, _ in calls)
-    if count < 8 or len(calls) > 1:
+    if sum(n for n, _, _ in calls) < 8 or len(calls) > 1:
         return None
     _, average, variance = calls[0]
+    mean, var = layer.running_mean.float(), layer.running_var.float()
+    rest = _rest(layer)
+    if 1e-3 < rest < 1:
+        # Take out what is left of the values 0 and 1 that the layer was made with.
+        mean, var = mean / (1 - rest), ((var - rest) / (1 - rest)).clamp(min=0)
     eps = float(getattr(layer, "eps", 1e-5))
-    off = float(((average - mean).abs() / (var + eps).sqrt()).median())
-    alive = variance > eps
-    ratio = float(((variance + eps) / (var + eps))[alive].median()) if bool(alive.any()) else 1.0
-    size = max(ratio, 1 / ratio)
+    shifts = (average - mean).abs() / (var + eps).sqrt()
+    ratios = ((variance + eps) / (var + eps))[(variance > eps) | (var > eps)]
+    if not bool(shifts.isfinite().all()) or not bool(ratios.isfinite().all()):
+        return None
+    off = max(float(shifts.median()), float(shifts.max()) / 20)
+    ratio = float(ratios.median()) if len(ratios) else 1.0
+    size = max(ratio, 1 / max(ratio, 1e-12))
     if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
         size = 1.0
-    limit = RATIO * 5 if _lagging(layer) else RATIO
-    if off <= FAR and size <= limit:
-        return None
-    text = f"it receives a mean {_round(off)} standard deviations from the running mean"
-    if size > limit:
+    if size > RATIO:
         which = "larger" if ratio > 1 else "smaller"
-        text = f"it receives a variance {_round(size)} times {which} than the running variance"
-    return off > 2 * FAR or size > 100, text
+        return f"it receives a variance {_round(size)} times {which} than the running variance"
+    if off > FAR:
+        return (
+            f"it receives a mean {_round(float(shifts.max()))} standard deviations from the "
+            "running mean, in the channel that is furthest"
+        )
+    return None
 
 
-def _lagging(layer: Any) -> bool:
-    """Whether few enough batches were seen for the initial values to weigh in."""
-    tracked, momentum = (
-        getattr(layer, "num_batches_tracked", None),
-        getattr(layer, "momentum", None),
-    )
-    return tracked is not None and momentum is not None and (1 - momentum) ** int(tracked) > 0.1
+def _rest(layer: Any) -> float:
+    """How much of its first values is still in a layer's running statistics."""
+    tracked, momentum = getattr(layer, "num_batches_tracked", None), getattr(layer, "momentum", 0)
+    if tracked is None or not momentum:
+        return 0.0
+    return (1 - momentum) ** int(tracked)
 
 
 def _unlike(calls: Sequence[tuple[int, Tensor, Tensor]], layer: nn.Module) -> str:
@@ -1107,6 +1228,24 @@ def _is_generator(value: Any) -> bool:
 
     kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
     return isinstance(value, kinds)
+
+
+def _flags(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module, and those of the dicts and objects that it holds."""
+    for name, value in attributes(module).items():
+        yield name, value
+        inner = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+        if not isinstance(value, (Tensor, nn.Module)) and not callable(value):
+            yield from ((f"{name}.{key}", item) for key, item in inner.items())
+
+
+def _set_flag(module: nn.Module, flag: str, value: Any) -> None:
+    name, _, key = flag.partition(".")
+    holder = vars(module)[name] if key else module
+    if isinstance(holder, dict):
+        holder[key] = value
+    else:
+        object.__setattr__(holder, key or name, value)
 
 
 def _named(model: nn.Module, name: str) -> nn.Module:

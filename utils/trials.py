@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import warnings
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,9 @@ from torch.nn.modules.module import (
 
 DEPTH = 8
 """How deep nested outputs and attributes are looked into."""
+FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
+ATOMS = (Tensor, nn.Module, type, ModuleType, bool, int, float, complex, str, bytes, type(None))
+HOLDS_TENSORS = ("_parameters", "_buffers", "_modules")
 INTERNAL = frozenset(vars(nn.Module()))
 """What every module has in its ``__dict__``; the rest is the model's own."""
 Rows = slice
@@ -182,7 +189,17 @@ def batch_size(inputs: Any) -> int | None:
 
 
 def _is_list_of_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], (Tensor, Mapping))
+    if not isinstance(value, list) or not value:
+        return False
+    if isinstance(value[0], Mapping):
+        return True
+    # Levels of a pyramid share their batch and differ in size; samples do not share dimension 0.
+    tensors = all(isinstance(item, Tensor) and item.dim() for item in value)
+    return tensors and not (
+        len({item.shape for item in value}) > 1
+        and len({len(item) for item in value}) == 1
+        and len(value[0]) > 1
+    )
 
 
 def select_rows(value: Any, batch: int, rows: Rows, *, dim: int = 0) -> Any:
@@ -195,7 +212,8 @@ def select_rows(value: Any, batch: int, rows: Rows, *, dim: int = 0) -> Any:
     {'x': 2, 'w': 3}
     """
     if isinstance(value, Tensor):
-        if value.dim() > dim and value.shape[dim] == batch:
+        plain = value.layout == torch.strided and not value.is_nested
+        if plain and value.dim() > dim and value.shape[dim] == batch:
             return value[rows] if dim == 0 else value[:, rows]
         return value
     if dim == 0 and _is_list_of_rows(value) and len(value) == batch:
@@ -400,7 +418,7 @@ class Subject:
         self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
     ) -> None:
         self.model, self.args, self.kwargs = model, args, dict(kwargs or {})
-        self.in_place = False
+        self.in_place = _calls_back(model)
         self._original = {id(module) for module in model.modules()}
         self._saved: dict[int, _Saved] = {}
         self._clean: nn.Module | None = None
@@ -457,7 +475,7 @@ class Subject:
         """
         if model is None:
             model = self.fresh()
-            model.train() if training else model.eval()
+            put_in_mode(model, training)
         args, kwargs = inputs or (self.args, self.kwargs)
         args = map_tensors(args, _own)
         kwargs = map_tensors(kwargs, _own)
@@ -497,6 +515,23 @@ class Subject:
             self._saved[id(module)] = _Saved(module)
 
 
+def put_in_mode(model: nn.Module, training: bool) -> None:
+    """Call ``train()`` or ``eval()``; where that raises an error, set the flags.
+
+    Examples
+    --------
+    >>> net = nn.Dropout()
+    >>> put_in_mode(net, False)
+    >>> net.training
+    False
+    """
+    try:
+        model.train() if training else model.eval()
+    except Exception:
+        for module in model.modules():
+            module.training = training
+
+
 def _own(tensor: Tensor) -> Tensor:
     """A copy of an input that a model may change in place."""
     if tensor.is_leaf and tensor.requires_grad:
@@ -512,16 +547,69 @@ def _copy(model: nn.Module) -> nn.Module:
             for _, leaf in leaves(value):
                 if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
                     memo[id(leaf)] = leaf.detach().clone()
-    try:
-        return copy.deepcopy(model, dict(memo))
-    except Exception:
-        for module in model.modules():
-            for value in attributes(module).values():
-                try:
-                    copy.deepcopy(value, dict(memo))
-                except Exception:
-                    memo[id(value)] = value
-        return copy.deepcopy(model, memo)
+    return copy.deepcopy(model, memo)
+
+
+def _calls_back(model: nn.Module) -> bool:
+    """Whether a function that a model holds knows a part of it, or something it writes to.
+
+    A copy shares its functions with the original: hooks, lambdas, patched methods. What they
+    close over would be the original's.
+    """
+    inside = {id(module) for module in model.modules()}
+    inside |= {id(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    mutable = (list, dict, set, deque)
+    return any(
+        id(value) in inside or isinstance(value, mutable) or hasattr(value, "__dict__")
+        for function in _functions(model)
+        for value in _closed_over(function)
+        if not isinstance(value, (type, ModuleType, *FUNCTIONS))
+    )
+
+
+def _functions(model: nn.Module) -> Iterator[Any]:
+    """Functions among the hooks and attributes of a model, in containers too."""
+    for module in model.modules():
+        held = [value for name, value in vars(module).items() if name not in HOLDS_TENSORS]
+        for value in _reachable(held):
+            if isinstance(value, (FunctionType, weakref.ref)):
+                yield value
+
+
+def _closed_over(function: Any) -> Iterator[Any]:
+    if isinstance(function, weakref.ref):
+        yield function()
+        return
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):
+            yield cell.cell_contents
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+
+
+def _reachable(value: Any, depth: int = 0, seen: set[int] | None = None) -> Iterator[Any]:
+    """Containers, plain objects and functions inside a value, and the value itself."""
+    seen = set() if seen is None else seen
+    if depth > DEPTH or id(value) in seen or isinstance(value, ATOMS):
+        return
+    seen.add(id(value))
+    yield value
+    if isinstance(value, Mapping):
+        inner: Iterable[Any] = list(value.values())
+    elif isinstance(value, (list, tuple, set, deque)):
+        inner = list(value)
+    elif isinstance(value, partial):
+        inner = [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, MethodType):
+        inner = [value.__func__]
+    elif isinstance(value, FunctionType):
+        inner = _closed_over(value)
+    elif hasattr(value, "__dict__") and type(value).__module__ != "builtins":
+        inner = list(vars(value).values())
+    else:
+        return
+    for item in inner:
+        yield from _reachable(item, depth + 1, seen)
 
 
 class _Saved:
@@ -534,12 +622,13 @@ class _Saved:
                 module,
                 module.training,
                 attributes(module),
-                {name: _contents(value) for name, value in attributes(module).items()},
                 dict(module._parameters),
                 dict(module._buffers),
             )
             for module in root.modules()
         ]
+        values = [value for module in root.modules() for value in vars(module).values()]
+        self._contents = [(value, _contents(value)) for value in _reachable(values)]
         self.holds = {id(module) for module, *_ in self._modules}
 
     def put_back(self) -> None:
@@ -547,14 +636,14 @@ class _Saved:
             for tensor, value in self._tensors:
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
-        for module, training, values, contents, parameters, buffers in self._modules:
+        for value, contents in self._contents:
+            _refill(value, contents)
+        for module, training, values, parameters, buffers in self._modules:
             if module.training != training:
                 module.training = training
             for name in attributes(module).keys() - values.keys():
                 del vars(module)[name]
             vars(module).update(values)
-            for name, value in values.items():
-                _refill(value, contents[name])
             held: list[tuple[dict[str, Any], dict[str, Any]]] = [
                 (module._parameters, parameters),
                 (module._buffers, buffers),
@@ -583,7 +672,7 @@ def _contents(value: Any) -> Any:
         return set(value)
     if isinstance(value, torch.Generator):
         return value.get_state()
-    return None
+    return dict(vars(value)) if hasattr(value, "__dict__") and not callable(value) else None
 
 
 def _refill(value: Any, contents: Any) -> None:
@@ -595,6 +684,9 @@ def _refill(value: Any, contents: Any) -> None:
         value.update(contents)
     elif isinstance(value, torch.Generator):
         value.set_state(contents)
+    elif contents is not None and vars(value) != contents:
+        vars(value).clear()
+        vars(value).update(contents)
 
 
 class _Watch:
@@ -749,7 +841,7 @@ def undisturbed() -> Iterator[None]:
     ...     _ = torch.rand(1)
     """
     fast = torch.backends.mha.get_fastpath_enabled()
-    grad = torch.is_grad_enabled()
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     with randomness_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -757,3 +849,4 @@ def undisturbed() -> Iterator[None]:
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             torch.set_grad_enabled(grad)
+            torch.set_default_dtype(dtype)
