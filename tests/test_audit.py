@@ -2,6 +2,9 @@
 
 import copy
 import random
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils.audit import audit
+from utils.audit import audit, main
 from utils.modes import keep_in_eval
 
 BATCH = 16
@@ -651,3 +654,146 @@ def test_innocent_model_is_left_alone_and_unchanged(name, mode):
     assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
+
+
+# -- what users' code also does -----------------------------------------------------------
+
+
+class Hooked(nn.Module):
+    """A hook that moves a buffer: a copy's hook would move the original's."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.register_buffer("mean", torch.zeros(8))
+        self.seen = {}
+        self.layer.register_forward_hook(self._note())
+
+    def _note(self):
+        def note(module, inputs, output):
+            self.mean.mul_(0.9).add_(0.1 * output.detach().mean(0))
+            self.seen["last"] = output.detach()
+
+        return note
+
+    def forward(self, x):
+        return self.layer(x) - self.mean
+
+
+def test_a_hook_that_knows_the_model_leaves_the_model_alone():
+    model = Hooked().eval()
+    before = model.mean.clone()
+    found = audit(model, rows(8)).findings
+    assert "moves-in-eval" in {finding.kind for finding in found}
+    assert torch.equal(model.mean, before) and model.seen == {}
+
+
+def test_an_attribute_that_cannot_be_copied_is_put_back():
+    model = Calls(lambda self, x: self.box.__setitem__("n", self.box["n"] + 1) or x)
+    model.inside.box = {"lock": threading.Lock(), "n": 0}
+    assert audit(model, rows(8)).findings == []
+    assert model.inside.box["n"] == 0
+
+
+class Graph(nn.Module):
+    def forward(self, x, edges):
+        return x.index_add(0, edges[1], x[edges[0]])
+
+
+def test_nodes_of_a_graph_are_no_samples():
+    report = audit(Graph(), (rows(8), torch.tensor([[0, 1, 2], [1, 2, 0]])))
+    assert report.findings == [] and "graph" in report.notes[0]
+
+
+def test_initial_weights_of_any_kind_are_no_finding():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    for layer in (model[0], model[3]):
+        nn.init.normal_(layer.weight, 0, 0.02)
+    nn.init.normal_(model[1].weight, 1, 0.02)
+    assert audit(model, images).findings == []
+    model.train()
+    for _ in range(3):
+        model(images)
+    assert audit(model, images).findings == []
+
+
+@dataclass
+class Settings:
+    phase: str = "train"
+
+
+def test_a_flag_in_a_settings_object_is_named():
+    model = Calls(
+        lambda self, x: F.dropout(x, 0.5, self.settings.phase == "train"), settings=Settings()
+    )
+    (finding,) = audit(model, rows(8)).findings
+    assert finding.kind == "mode-from-elsewhere" and "settings.phase" in finding.evidence
+    assert model.inside.settings.phase == "train"
+
+
+def test_global_switches_are_put_back_even_after_an_error():
+    def forward(self, x):
+        torch.set_default_dtype(torch.float64)
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(ValueError, match=r"Calls fails on them.*on purpose"):
+        audit(Calls(forward), rows(8))
+    assert torch.get_default_dtype() == torch.float32
+
+
+# -- arguments, reports and the command ------------------------------------------------------
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(TypeError, match="model is a str"):
+        audit("net", rows(8))
+    with pytest.raises(ValueError, match=r"lazy parameters \(weight"):
+        audit(nn.LazyLinear(3), rows(8))
+    with pytest.raises(ValueError, match="the model on meta"):
+        audit(nn.Linear(8, 3, device="meta"), rows(8))
+    model = nn.Linear(8, 3).train()
+    with pytest.raises(ValueError, match="fails on them in eval mode"):
+        audit(model, rows(5))
+    assert model.training
+
+
+def test_keyword_arguments_and_dicts_reach_the_model():
+    assert audit(nn.Bilinear(8, 8, 3), rows(8), {"input2": rows(8)}).findings == []
+
+    class Takes(nn.Module):
+        def forward(self, batch):
+            return {"out": batch["x"] - batch["x"].mean(0)}
+
+    for inputs in ({"x": rows(8)}, ({"x": rows(8)},)):
+        assert [f.kind for f in audit(Takes(), inputs).findings] == ["depends-on-batch"]
+
+
+def test_a_report_prints_renders_and_raises():
+    report = audit(Calls(lambda self, x: F.dropout(x)), rows(8))
+    assert "random-in-eval  at  inside" in str(report)
+    assert "<table>" in report._repr_html_() and "inside" in report._repr_html_()
+    with pytest.raises(AssertionError, match="1 finding"):
+        report.raise_for_findings()
+    audit(nn.Identity(), rows(8)).raise_for_findings()
+
+
+def test_the_command(tmp_path, capsys):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return nn.functional.dropout(x)\n"
+    )
+    command = [sys.executable, "-m", "utils.audit"]
+    run = subprocess.run(
+        [*command, "nets:Net", "--input", "8,4"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "random-in-eval" in run.stdout
+    assert main(["torch.nn:Identity", "--input", "8,16:1000"]) == 0
+    assert main(["torch.nn:GELU", "--input", "8,16:1000"]) == 2
+    for wrong in (["torch.nn", "--input", "8"], ["torch.nn:Nothing", "--input", "8"]):
+        with pytest.raises(SystemExit, match="model is 'torch.nn"):
+            main(wrong)
+    with pytest.raises(SystemExit):
+        main(["torch.nn:Identity", "--input", "8;4"])
+    assert "expected sizes such as" in capsys.readouterr().err
