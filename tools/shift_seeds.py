@@ -6,6 +6,7 @@ n + shift. Outputs are not compared, asserts must hold. What `make test-seeds` c
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,8 @@ def run_shifted(path: Path, shift: int) -> str | None:
 
 def main() -> int:
     """Run all chapters under all shifts, two at a time."""
+    # Two kernels with two threads each would fight for two cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     jobs = [(path, shift) for path in sorted(CHAPTERS.glob("*.ipynb")) for shift in SHIFTS]
     with ThreadPoolExecutor(2) as pool:
         failures = [failure for failure in pool.map(lambda job: run_shifted(*job), jobs) if failure]
