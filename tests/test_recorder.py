@@ -464,3 +464,63 @@ def test_on_the_digits():
         fit(model, data.train, data.validation, loss=loss_of, optimizer=optimizer, epochs=2)
     assert recording.findings == []
     assert [(q.mode, q.use) for q in recording.phases] == [("train", "step"), ("eval", "none")]
+
+
+def test_fakes_that_were_changed_on_their_way_to_the_judge():
+    torch.manual_seed(0)
+    gan = Gan()
+    of_judge = torch.optim.SGD(gan.judge.parameters(), 0.1)
+    of_make = torch.optim.SGD(gan.make.parameters(), 0.1)
+    with record(gan) as recording:
+        for z, _ in batches():
+            with torch.no_grad():
+                fake = torch.tanh(gan.make(z))
+            of_judge.zero_grad()
+            gan.judge(torch.cat([torch.randn(8, 4), fake])).mean().backward()
+            of_judge.step()
+            of_make.zero_grad()
+            gan.judge(torch.tanh(gan.make(z))).mean().backward()
+            of_make.step()
+    assert recording.findings == [], recording
+
+
+class Taught(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.student = net()
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_teacher_that_follows_the_student_and_one_that_was_forgotten(follows):
+    torch.manual_seed(0)
+    model = Taught()
+    optimizer = torch.optim.SGD(model.student.parameters(), 0.1)
+    with record(model) as recording:
+        for x, _ in batches():
+            with torch.no_grad():
+                aims = [model.teacher(part) for part in x.split(4)]
+            optimizer.zero_grad()
+            F.mse_loss(model.student(x), torch.cat(aims)).backward()
+            optimizer.step()
+            if follows:
+                for aim, weight in zip(
+                    model.teacher.parameters(), model.student.parameters(), strict=True
+                ):
+                    aim.lerp_(weight.detach(), 0.1)
+    kinds = [finding.kind for finding in recording.findings]
+    assert kinds == ([] if follows else ["evaluated-in-train-mode"])
+
+
+def test_two_batches_that_training_skips_are_no_evaluation():
+    p = Program()
+    with record(p.model) as recording:
+        for epoch in range(3):
+            for index, (x, y) in enumerate(p.data):
+                loss = loss_of(p.model(x), y)
+                if epoch == 1 and index in (2, 3):
+                    continue
+                p.optimizer.zero_grad()
+                loss.backward()
+                p.optimizer.step()
+    assert recording.findings == [], recording

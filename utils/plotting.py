@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
 
-from utils.recorder import Recording
+from utils.recorder import Phase, Recording
 
 TRAIN = "#c75000"
 """Colour of train mode, in every figure and on every page."""
@@ -164,10 +164,12 @@ def plot_timeline(ax: Axes, recording: Recording) -> None:
     for lane, where in enumerate(lanes):
         kinds = [finding.kind for finding in recording.findings if finding.where == where]
         if kinds:
+            bars = [(first, phase) for first, _, phase in recording.bars if phase.where == where]
+            guilty = [first for first, phase in bars if _is_guilty(phase, kinds[0])]
             ax.annotate(
                 "\u2717 " + ", ".join(kinds),
-                (0, lane),
-                xytext=(0, 18),
+                (min(guilty, default=0), lane),
+                xytext=(0, 18 if lane == 0 else 14),
                 textcoords="offset points",
                 va="center",
                 fontweight="bold",
@@ -189,6 +191,13 @@ def plot_timeline(ax: Axes, recording: Recording) -> None:
             color=colors[mode],
             fontweight="bold",
         )
+
+
+def _is_guilty(phase: Phase, kind: str) -> bool:
+    """Whether a finding of a kind can be about a phase at its line."""
+    if kind == "trained-in-eval-mode":
+        return phase.mode == "eval"
+    return bool(phase.in_train) if kind == "thawed" else phase.use != "step"
 
 
 def _label_heights(lines: Mapping[str, Sequence[float]]) -> dict[str, float]:

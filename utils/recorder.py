@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import glob
 from html import escape
 from types import CodeType
 from typing import Any, NamedTuple
@@ -122,6 +123,7 @@ class _Key:
     trainable: tuple[str, ...]
     gradients: str
     purpose: str
+    version: int
 
 
 @dataclass(slots=True)
@@ -263,8 +265,8 @@ def record(model: nn.Module) -> Iterator[Recording]:
     Parameters
     ----------
     model
-        The model that the program trains or evaluates. Modules that are added to it later are
-        not seen.
+        The model that the program trains or evaluates. Modules that are added to it later,
+        and calls from other threads, are not seen.
 
     Yields
     ------
@@ -488,6 +490,7 @@ class _Recorder:
                 trainable,
                 gradients,
                 purpose,
+                max((p._version for p in module.parameters()), default=0),
             )
             self._measured[key] = _Measured()
         return key
@@ -611,13 +614,20 @@ class _Recorder:
         )
 
     def _judge(self) -> None:
-        learned_at = {s.key for s in self._segments if s.use == "step" or s.late}
+        learned: dict[_Key, int] = {}
+        for segment in self._segments:
+            if segment.learned:
+                learned[segment.key] = learned.get(segment.key, 0) + segment.forwards
+        # A few forwards that were skipped in training are no evaluation.
         idle = [
             segment
             for segment in self._segments
             if not segment.learned
             and not segment.key.purpose
-            and (segment.key not in learned_at or segment.longest > 1)
+            and (
+                segment.key not in learned
+                or (segment.longest > 1 and 4 * segment.forwards >= learned[segment.key])
+            )
         ]
         for segment in self._segments:
             only_looked = (
@@ -647,6 +657,8 @@ class _Recorder:
         key = segment.key
         if not key.in_train or not key.own_mode or segment.fed == segment.forwards:
             return
+        if self._feeds_the_next(segment) or self._is_averaged(key):
+            return
         kinds = sorted({type(self._listening[name]).__name__ for name in key.in_train})
         moved = self._measured[key].moved
         text = (
@@ -667,6 +679,26 @@ class _Recorder:
             "put the model in eval mode around this loop: with utils.modes.evaluating(model), or "
             "model.eval() before and model.train() after",
         )
+
+    def _feeds_the_next(self, segment: _Segment) -> bool:
+        """Whether one forward of a part is followed, each time, by training of another part."""
+        place = self._segments.index(segment) + 1
+        name = segment.key.module
+        if not name or segment.forwards != segment.rounds or place == len(self._segments):
+            return False
+        following = self._segments[place]
+        return (
+            following.learned
+            and following.key.module != ""
+            and not f"{following.key.module}.".startswith(f"{name}.")
+            and not f"{name}.".startswith(f"{following.key.module}.")
+        )
+
+    def _is_averaged(self, key: _Key) -> bool:
+        """Whether a part without gradients has weights that follow another network's."""
+        weights = list(self.model.get_submodule(key.module).parameters()) if key.module else []
+        frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
+        return frozen and any(weight._version > key.version for weight in weights)
 
     def _judge_graph(self, segment: _Segment) -> None:
         bytes_held = self._measured[segment.key].graph_bytes
@@ -809,6 +841,8 @@ def _is_library(file: str) -> bool:
 def _library_folders() -> set[str]:
     folders = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
     folders |= {*site.getsitepackages(), site.getusersitepackages()}
+    # Packages installed elsewhere (pip install --target) stand beside their .dist-info.
+    folders |= {folder for folder in sys.path if glob(os.path.join(folder, "*.dist-info"))}
     return {os.path.abspath(folder) + os.sep for folder in folders if folder} | {HERE}
 
 
