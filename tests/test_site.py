@@ -577,7 +577,7 @@ QUESTIONS = {
     "scaled_dot_product_attention": "02_dropout",
     "AlphaDropout": "02_dropout",
     "accuracy changes with batch size zebra": "10_evaluation_loop",
-    "frozen layer thawed after validation": "10_evaluation_loop",
+    "frozen layer thawed after validation": "08_fine_tuning",
     "state_dict keeps eval mode": "01_two_modes",
     "torch.inference_mode": "05_three_switches",
     "memory grows during evaluation": "10_evaluation_loop",
