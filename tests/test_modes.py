@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from utils.modes import evaluating, keep_in_eval, mode_of, mode_table, release_from_eval
+from utils.modes import evaluating, keep_in_eval, listens, mode_of, mode_table, release_from_eval
+from utils.survey import _cases, survey
 
 
 def flags(model):
@@ -176,3 +177,42 @@ def test_evaluating_respects_what_is_kept():
     with evaluating(net):
         pass
     assert [layer.training for layer in net] == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_listens_agrees_with_what_the_survey_measures():
+    parted, cases = {}, _cases()
+    for record in survey():
+        name, case = record.name, cases[record.name]
+        builds = {} if isinstance(case, str) or case.container else case.builds
+        for measured, build in zip(record.measurements, builds.values(), strict=bool(builds)):
+            said = any(listens(module) for module in build().modules())
+            if said != (measured.differs or bool(measured.moves_in["train"])):
+                parted[name, measured.arguments] = said
+    # With max_norm an embedding changes its weights in both modes: no answer to the switch.
+    assert set(parted) == {("Embedding", "with max_norm"), ("EmbeddingBag", "with max_norm")}
+
+
+class Asks(nn.Module):
+    def __init__(self, **attributes):
+        super().__init__()
+        vars(self).update(attributes)
+
+    def forward(self, x):
+        return [x for _ in range(1 + self.training)]
+
+
+class AsksToCheckpoint(nn.Module):
+    gradient_checkpointing = False
+
+    def forward(self, x):
+        return x if self.gradient_checkpointing and self.training else x + 0
+
+
+def test_listens_to_other_classes():
+    assert listens(Asks()) and listens(Asks(dropout=0.1)) and not listens(Asks(dropout=0.0))
+    assert not listens(AsksToCheckpoint()) and not listens(nn.Sequential(Asks()))
+    spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))
+    assert any(listens(module) for module in spectral.modules())
+    with pytest.raises(TypeError, match="module is a str"):
+        listens("net")

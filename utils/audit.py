@@ -27,9 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.findings import Finding, Report
-from utils.modes import listens
+from utils.findings import Finding, Report, first_few
+from utils.modes import check_module, listens
 from utils.trials import (
+    GENERATORS,
     Call,
     Run,
     Subject,
@@ -106,8 +107,7 @@ class Audit(Report):
 
     def headline(self) -> str:
         """Name the model's class and the number of findings."""
-        count = len(self.findings)
-        return f"audit of {self._name}: {count or 'no'} finding{'' if count == 1 else 's'}"
+        return f"audit of {self._name}: {self.tally()}"
 
 
 def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Audit:
@@ -158,8 +158,7 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     >>> audit(nn.Sequential(nn.Linear(4, 4), nn.Dropout()), torch.ones(8, 4)).findings
     []
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+    check_module("model", model)
     model = getattr(model, "_orig_mod", model)
     args = inputs if type(inputs) is tuple else (inputs,)
     _check_ready(model, (args, dict(kwargs or {})))
@@ -197,7 +196,7 @@ class _Examination:
         self.subject = subject
         self.findings: list[ModelFinding] = []
         self.notes: list[str] = []
-        self.names = [name for name, _ in subject.model.named_modules()]
+        self.modules = dict(subject.model.named_modules())
 
     def examine(self) -> None:
         self.modes_now()
@@ -211,7 +210,7 @@ class _Examination:
         self.state_and_history()
         self.gradient_mode()
         self.rows(random)
-        order = {name: index for index, name in enumerate(self.names)}
+        order = {name: index for index, name in enumerate(self.modules)}
         self.findings.sort(key=lambda finding: order.get(finding.module, -1))
 
     def add(self, kind: str, module: str, evidence: str, cure: str = "") -> None:
@@ -229,7 +228,7 @@ class _Examination:
         model = self.subject.model
         odd = [
             (name, module)
-            for name, module in model.named_modules()
+            for name, module in self.modules.items()
             if module.training != model.training and listens(module)
         ]
         if not odd:
@@ -274,27 +273,24 @@ class _Examination:
                     f"super().train(mode) and return self, so that every child is put in "
                     f"{right} mode",
                 )
-        for name in self.names:
-            for call in ("train", "eval"):
-                if not self._overrides(name, call):
-                    continue
-                module = _named(self.subject.fresh(), name)
-                try:
-                    returned = getattr(module, call)()
-                except Exception as error:
-                    self._cannot_switch(call, name, error)
-                    continue
-                if returned is not module:
-                    self.add(
-                        f"{call}-not-followed",
-                        name,
-                        f"{call}() does not return the module: model = model.{call}() loses it",
-                        f"end the override of {call}() with: return self",
-                    )
+        for name, call in self._overrides():
+            module = _named(self.subject.fresh(), name)
+            try:
+                returned = getattr(module, call)()
+            except Exception as error:
+                self._cannot_switch(call, name, error)
+                continue
+            if returned is not module:
+                self.add(
+                    f"{call}-not-followed",
+                    name,
+                    f"{call}() does not return the module: model = model.{call}() loses it",
+                    f"end the override of {call}() with: return self",
+                )
 
     def switch_again(self) -> None:
         """Whether eval() is done when it is done: once more, or after train(), is the same."""
-        overriding = [n for n in self.names for c in ("train", "eval") if self._overrides(n, c)]
+        overriding = [name for name, _ in self._overrides()]
         if not overriding or self.base.drew:
             return
         for calls in ((False, False), (False, True, False)):
@@ -314,12 +310,14 @@ class _Examination:
                 )
                 return
 
-    def _overrides(self, name: str, call: str) -> bool:
-        module = _named(self.subject.model, name)
-        return call in vars(module) or (
-            getattr(type(module), call) is not getattr(nn.Module, call)
-            and not isinstance(module, torch.jit.ScriptModule)
-        )
+    def _overrides(self) -> Iterator[tuple[str, str]]:
+        """Modules with a ``train()`` or an ``eval()`` of their own, and which of the two."""
+        for name, module in self.modules.items():
+            for call in ("train", "eval"):
+                own = getattr(type(module), call) is not getattr(nn.Module, call)
+                scripted = isinstance(module, torch.jit.ScriptModule)
+                if call in vars(module) or (own and not scripted):
+                    yield name, call
 
     def _missed(self, training: bool) -> list[str] | None:
         """Names of the modules that the call leaves in the other mode, from where they can be."""
@@ -359,7 +357,7 @@ class _Examination:
                 module, target = _named(model, ancestor), _named(model, name)
                 for inside in module.modules():
                     inside.training = not training
-                module.train() if training else module.eval()
+                put_in_mode(module, training)
                 if target.training != training:
                     culprits.setdefault(ancestor, []).append(name)
                     break
@@ -367,7 +365,7 @@ class _Examination:
 
     def _frozen_on_purpose(self, name: str) -> bool:
         """A part that ``train()`` leaves in eval mode because someone wanted it so."""
-        original = _named(self.subject.model, name)
+        original = self.modules[name]
         if not any(listens(inside) for inside in original.modules()):
             return True
         parameters = list(original.parameters())
@@ -415,7 +413,7 @@ class _Examination:
             return
         traced = self.subject.run(training=False, seed=1, trace=True)
         guilty = next(
-            (c for c in _inner_first(traced) if not _finite(c.outputs) and _finite(c.inputs)),
+            (c for c in traced.as_ended() if not _finite(c.outputs) and _finite(c.inputs)),
             None,
         )
         name = guilty.name if guilty else ""
@@ -426,7 +424,7 @@ class _Examination:
         model = self.subject.model
         layers = {
             name: module
-            for name, module in model.named_modules()
+            for name, module in self.modules.items()
             if isinstance(getattr(module, "running_mean", None), Tensor)
             and isinstance(getattr(module, "running_var", None), Tensor)
         }
@@ -604,7 +602,7 @@ class _Examination:
         generators = set()
         for module_name, name, _ in moved:
             module = _named(model, module_name)
-            if _is_generator(vars(module).get(name)):
+            if isinstance(vars(module).get(name), GENERATORS):
                 generators.add(module_name)
                 self.add(
                     "random-in-eval",
@@ -664,7 +662,7 @@ class _Examination:
         put_in_mode(model, False)
         for _ in range(2):
             self._quietly(training=False, seed=1, model=model)
-        model.train()
+        put_in_mode(model, True)
         later = self._quietly(training=True, seed=1, model=model)
         if first is None or later is None or difference(first.output, later.output) == 0:
             return
@@ -856,7 +854,7 @@ class _Examination:
         if self.subject.in_place:
             return None
         opposite = {True: False, False: True, "train": "eval", "training": "eval"}
-        for flag, value in _flags(_named(self.subject.model, name)):
+        for flag, value in _flags(self.modules[name]):
             word = value.lower() if isinstance(value, str) else value
             if not isinstance(value, (bool, str)) or word not in opposite or not FLAG.search(flag):
                 continue
@@ -1046,7 +1044,7 @@ def _two_grad_modes(subject: Subject, *, grad: str) -> float:
 
 def _history(subject: Subject) -> float:
     model = subject.fresh()
-    model.eval()
+    put_in_mode(model, False)
     first = subject.run(training=False, seed=1, model=model)
     other = _other_values((subject.args, subject.kwargs))
     with contextlib.suppress(Exception):
@@ -1101,9 +1099,7 @@ def _bad_values(value: Any) -> int:
     for _, leaf in leaves(value):
         if isinstance(leaf, float):
             count += not math.isfinite(leaf)
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.is_nested:
-            continue
-        if not leaf.numel() or leaf.layout != torch.strided:
+        if not _has_floats(leaf):
             continue
         bad = leaf.isnan() | (leaf == float("inf"))
         rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.dim() else leaf.reshape(1, 1)
@@ -1113,30 +1109,18 @@ def _bad_values(value: Any) -> int:
 
 
 def _finite(value: Any) -> bool:
-    return all(
-        bool(leaf.isfinite().all())
-        for _, leaf in leaves(value)
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.layout == torch.strided
+    return all(bool(leaf.isfinite().all()) for _, leaf in leaves(value) if _has_floats(leaf))
+
+
+def _has_floats(leaf: Any) -> bool:
+    """Whether it is a tensor of floats, plain and not empty."""
+    return (
+        isinstance(leaf, Tensor)
+        and leaf.layout == torch.strided
+        and not leaf.is_nested
+        and leaf.is_floating_point()
+        and leaf.numel() > 0
     )
-
-
-def _inner_first(run: Run) -> list[Call]:
-    """Calls in the order in which they end: a child before its parent."""
-    parents = {index: call.parent for index, call in enumerate(run.calls)}
-
-    def ends(index: int) -> tuple[int, int]:
-        last = max((i for i in parents if _inside(i, index, parents)), default=index)
-        return last, -index
-
-    return [run.calls[index] for index in sorted(parents, key=ends)]
-
-
-def _inside(index: int | None, outer: int, parents: Mapping[int, int | None]) -> bool:
-    while index is not None:
-        if index == outer:
-            return True
-        index = parents[index]
-    return False
 
 
 def _distinct(calls: Iterable[Call]) -> list[Call]:
@@ -1144,9 +1128,9 @@ def _distinct(calls: Iterable[Call]) -> list[Call]:
 
 
 def _untouched(layer: Any) -> bool:
+    """Whether the running statistics are as they were made."""
     var = layer.running_var
-    new = bool((layer.running_mean == 0).all()) and bool(((var == 1) | (var == 0)).all())
-    return new
+    return bool((layer.running_mean == 0).all()) and bool(((var == 1) | (var == 0)).all())
 
 
 def _unscaled(layer: Any) -> bool:
@@ -1221,15 +1205,6 @@ def _unlike(calls: Sequence[tuple[int, Tensor, Tensor]], layer: nn.Module) -> st
     return ""
 
 
-def _is_generator(value: Any) -> bool:
-    import random
-
-    import numpy as np
-
-    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
-    return isinstance(value, kinds)
-
-
 def _flags(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of a module, and those of the dicts and objects that it holds."""
     for name, value in attributes(module).items():
@@ -1261,9 +1236,8 @@ def _top(names: Sequence[str]) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(name or "the model itself" for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
+    shown = first_few([name or "the model itself" for name in names])
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
 
 
 def _by(apart: float) -> str:

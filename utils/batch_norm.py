@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from utils.evaluation import Unpack, run_on_batch, to_device, unpack_batch
+from utils.evaluation import Unpack, device_of_batches, run_on_batch, to_device, unpack_batch
 from utils.modes import evaluating
 
 
@@ -34,7 +34,7 @@ def reestimate(
         Iterable of batches, or of inputs alone, gone through once. Larger batches,
         shuffled, give better estimates.
     device
-        Where to put the batches; left where they are if None.
+        As in :func:`utils.evaluation.evaluate`.
     unpack
         As in :func:`utils.evaluation.evaluate`.
 
@@ -45,6 +45,8 @@ def reestimate(
 
     Raises
     ------
+    TypeError
+        If ``model`` is not a module.
     ValueError
         If no layer has running statistics, or the loader is empty. Statistics are then, and
         after any other error, as they were.
@@ -65,6 +67,7 @@ def reestimate(
     >>> net[0].running_mean, net[0].running_var
     (tensor([4.]), tensor([2.]))
     """
+    where = device_of_batches(model, device)
     layers = [
         module
         for module in model.modules()
@@ -84,8 +87,7 @@ def reestimate(
                 layer.momentum = None
                 layer.training = True
             for batch in loader:
-                moved = batch if device is None else to_device(batch, torch.device(device))
-                run_on_batch(model, _inputs_of(moved, unpack))
+                run_on_batch(model, _inputs_of(to_device(batch, where), unpack))
                 batches += 1
         if not batches:
             raise ValueError("loader is empty; expected at least one batch.")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from tqdm import tqdm
 
-from utils.modes import evaluating
+from utils.modes import check_module, evaluating
 
 Scorer = Callable[[Any, Any], Tensor]
 """A loss or a simple metric: takes output and target, returns a mean, one value a sample, or a
@@ -122,7 +122,7 @@ def evaluate(
     >>> evaluate(nn.Identity(), DataLoader(data, batch_size=2), loss=nn.CrossEntropyLoss())
     {...}
     """
-    place = _device_of_batches(model, device)
+    place = device_of_batches(model, device)
     scores = _Scores(metrics, loss, place)
     failure: Exception | None = None
     try:
@@ -474,9 +474,33 @@ def _named(metrics: Metrics | None) -> dict[str, Any]:
     return named
 
 
-def _device_of_batches(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+def device_of_batches(model: nn.Module, device: torch.device | str | None) -> torch.device:
+    """Decide where batches go: to the device that was asked for, or to the model's.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    device
+        What a caller gave; the device of the first parameter if None.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+    ValueError
+        If torch does not know the device, or no part of the model is on it.
+
+    Examples
+    --------
+    >>> device_of_batches(nn.Linear(2, 2), None)
+    device(type='cpu')
+    """
+    check_module("model", model)
     held = {tensor.device for tensor in [*model.parameters(), *model.buffers()]}
     if device is None:
         first = next(model.parameters(), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
@@ -52,6 +53,11 @@ class Report:
         """Say in one line what was looked at and how much was found."""
         raise NotImplementedError
 
+    def tally(self) -> str:
+        """Say how many findings there are."""
+        count = len(self.findings)
+        return f"{count or 'no'} finding{'' if count == 1 else 's'}"
+
     def raise_for_findings(self) -> None:
         """Raise if anything was found: one line in a test suite.
 
@@ -83,3 +89,15 @@ class Report:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         notes = "".join(f"<p>not checked: {escape(note)}</p>" for note in self.notes)
         return f"<p>{escape(self.headline())}</p>{table if self.findings else ''}{notes}"
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Name three of them, and count the rest.
+
+    Examples
+    --------
+    >>> first_few(["a", "b"]), first_few("abcde")
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

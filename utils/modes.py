@@ -53,7 +53,7 @@ def evaluating(model: ModuleT) -> Iterator[ModuleT]:
     >>> net[1].training
     True
     """
-    _check_module("model", model)
+    check_module("model", model)
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -91,7 +91,7 @@ def mode_of(model: nn.Module) -> Literal["train", "eval", "mixed"]:
     >>> mode_of(net)
     'mixed'
     """
-    _check_module("model", model)
+    check_module("model", model)
     flags = {bool(module.training) for module in model.modules()}
     if len(flags) == 2:
         return "mixed"
@@ -147,7 +147,7 @@ def mode_table(model: nn.Module) -> ModeTable:
     >>> mode_table(net)["1"]
     'eval'
     """
-    _check_module("model", model)
+    check_module("model", model)
     return ModeTable(model)
 
 
@@ -183,7 +183,7 @@ def listens(module: nn.Module) -> bool:
     >>> listens(nn.BatchNorm1d(4)), listens(nn.BatchNorm1d(4, track_running_stats=False))
     (True, False)
     """
-    _check_module("module", module)
+    check_module("module", module)
     known = _known_to_listen(module)
     if known is not None:
         return known
@@ -264,7 +264,7 @@ def keep_in_eval(module: ModuleT) -> ModuleT:
     >>> net[0].training, net[1].training
     (False, True)
     """
-    _check_module("module", module)
+    check_module("module", module)
     module.eval()
     for submodule in module.modules():
         # An instance attribute shadows the method; a partial of a plain function can be
@@ -301,7 +301,7 @@ def release_from_eval(module: ModuleT) -> ModuleT:
     >>> mode_of(net)
     'train'
     """
-    _check_module("module", module)
+    check_module("module", module)
     for submodule in module.modules():
         held = vars(submodule).get("train")
         if isinstance(held, partial) and held.func is _stay_in_eval:
@@ -318,6 +318,24 @@ def _mode_name(training: bool) -> Literal["train", "eval"]:
     return "train" if training else "eval"
 
 
-def _check_module(argument: str, value: object) -> None:
+def check_module(argument: str, value: object) -> None:
+    """Raise an error that names the argument, unless its value is a module.
+
+    Parameters
+    ----------
+    argument
+        Its name, as the caller knows it.
+    value
+        What was given.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not a module.
+
+    Examples
+    --------
+    >>> check_module("model", nn.Identity())
+    """
     if not isinstance(value, nn.Module):
         raise TypeError(f"{argument} is a {type(value).__name__}; expected a torch.nn.Module.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
 
-from utils.recorder import Phase, Recording
+if TYPE_CHECKING:
+    from utils.recorder import Phase, Recording
 
 TRAIN = "#c75000"
 """Colour of train mode, in every figure and on every page."""

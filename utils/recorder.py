@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from glob import glob
 from html import escape
 from types import CodeType
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from utils.findings import Finding, Report
-from utils.modes import listens
+from utils.findings import Finding, Report, first_few
+from utils.modes import check_module, listens
 from utils.trials import leaves
 
 WINDOW = 256
@@ -118,11 +119,12 @@ class _Key:
     module: str
     in_train: tuple[str, ...]
     listening: int
-    own_mode: bool
+    training: bool
     whole_in_eval: bool
     trainable: tuple[str, ...]
     gradients: str
     purpose: str
+    lone_layer: bool
     version: int
 
 
@@ -218,10 +220,9 @@ class Recording(Report):
 
     def headline(self) -> str:
         """Count forwards, steps and findings."""
-        count = len(self.findings)
         return (
             f"recording of {self._name}: {self.forwards} forwards, {self.steps} optimiser steps, "
-            f"{count or 'no'} finding{'' if count == 1 else 's'}"
+            f"{self.tally()}"
         )
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -293,14 +294,9 @@ def record(model: nn.Module) -> Iterator[Recording]:
     >>> recording.phases[0].mode, recording.phases[0].use
     ('train', 'none')
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
-    recorder = _Recorder(model)
-    with recorder:
-        try:
-            yield recorder.recording
-        finally:
-            recorder.close()
+    check_module("model", model)
+    with _Recorder(model) as recording:
+        yield recording
 
 
 class _Recorder:
@@ -342,15 +338,15 @@ class _Recorder:
         self._weights = _watched(model)
         self._versions = self._weight_versions()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Recording:
         self._handle = register_optimizer_step_post_hook(self._stepped)
         _start(self)
+        return self.recording
 
     def __exit__(self, *_: object) -> None:
         _stop(self)
         self._handle.remove()
-        if self._meter is not None:
-            self._meter.__exit__()
+        self._close()
 
     # -- while the program runs ----------------------------------------------------------
 
@@ -377,11 +373,8 @@ class _Recorder:
         self.busy = True
         return True
 
-    def drop(self) -> None:
-        """Forget a call that ended with an error."""
-        self._finish()
-
-    def _finish(self) -> _Event | None:
+    def finish(self) -> _Event | None:
+        """Close what a call has opened; all that is left to do where it ended with an error."""
         event, self._event, self.busy = self._event, None, False
         if self._meter is not None:
             meter, self._meter = self._meter, None
@@ -392,7 +385,7 @@ class _Recorder:
 
     def end(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Note what a call gave, and ask to be told what becomes of it."""
-        event = self._finish()
+        event = self.finish()
         if event is None:
             return
         event.from_input = _needs_gradient(args, kwargs)
@@ -485,11 +478,12 @@ class _Recorder:
                 name,
                 in_train,
                 len(inside),
-                module.training and (self.model.training or bool(module._modules)),
+                module.training,
                 whole,
                 trainable,
                 gradients,
                 purpose,
+                not self.model.training and not module._modules,
                 max((p._version for p in module.parameters()), default=0),
             )
             self._measured[key] = _Measured()
@@ -576,7 +570,7 @@ class _Recorder:
 
     # -- afterwards ------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Settle what is open, and judge."""
         for handle in self._leaf_hooks:
             handle.remove()
@@ -595,10 +589,10 @@ class _Recorder:
 
     def _phase(self, segment: _Segment) -> Phase:
         key = segment.key
-        mode = "train" if key.own_mode or (not key.listening and not key.whole_in_eval) else "eval"
-        if key.listening:
-            several = {len(key.in_train) == key.listening, bool(key.in_train)}
-            mode = "mixed" if len(several) == 2 else ("train" if key.in_train else "eval")
+        if key.listening and 0 < len(key.in_train) < key.listening:
+            mode = "mixed"
+        else:
+            mode = "train" if key.in_train or (not key.listening and key.training) else "eval"
         use = "backward" if segment.use == "none" and segment.learned else segment.use
         return Phase(
             key.where,
@@ -643,7 +637,7 @@ class _Recorder:
         for segment in self._segments:
             key, taught = segment.key, segment.use == "step"
             if taught and key.whole_in_eval and self._listening and not segment.attacks:
-                names = _some([f"{n} ({type(m).__name__})" for n, m in self._listening.items()])
+                names = first_few([f"{n} ({type(m).__name__})" for n, m in self._listening.items()])
                 self._add(
                     "trained-in-eval-mode",
                     key,
@@ -655,16 +649,16 @@ class _Recorder:
 
     def _judge_mode(self, segment: _Segment) -> None:
         key = segment.key
-        if not key.in_train or not key.own_mode or segment.fed == segment.forwards:
+        if not key.in_train or not key.training or segment.fed == segment.forwards:
             return
-        if self._feeds_the_next(segment) or self._is_averaged(key):
+        if key.lone_layer or self._feeds_the_next(segment) or self._is_averaged(key):
             return
         kinds = sorted({type(self._listening[name]).__name__ for name in key.in_train})
         moved = self._measured[key].moved
         text = (
             f"nothing learned from {segment.forwards} forwards, and {len(key.in_train)} of "
             f"{key.listening} layers that listen to the mode were in train mode "
-            f"({_some(kinds)})"
+            f"({first_few(kinds)})"
         )
         if moved:
             name = max(moved, key=lambda n: moved[n])
@@ -727,7 +721,7 @@ class _Recorder:
                 self._add(
                     "thawed",
                     key,
-                    f"{_some(thawed)} in eval mode while the model was trained at "
+                    f"{first_few(thawed)} in eval mode while the model was trained at "
                     f"{frozen[thawed[0]].where}, and in train mode here",
                     "freeze with utils.modes.keep_in_eval, which model.train() leaves alone, or "
                     "override train() in the model",
@@ -764,7 +758,7 @@ def _watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         output = _CALL(module, *args, **kwargs)
     except BaseException:
         for recorder in watching:
-            recorder.drop()
+            recorder.finish()
         raise
     for recorder in watching:
         recorder.end(args, kwargs, output)
@@ -826,24 +820,19 @@ def _needs_gradient(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return any(t.requires_grad for t in _tensors((args, kwargs)))
 
 
-_LIBRARIES: dict[str, bool] = {}
-
-
+@cache
 def _is_library(file: str) -> bool:
     """Whether a file belongs to Python, to an installed package or to this one."""
-    known = _LIBRARIES.get(file)
-    if known is None:
-        known = file.startswith(tuple(_library_folders())) or file.startswith("<frozen")
-        _LIBRARIES[file] = known
-    return known
+    return file.startswith(("<frozen", *_library_folders()))
 
 
-def _library_folders() -> set[str]:
+@cache
+def _library_folders() -> frozenset[str]:
     folders = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
     folders |= {*site.getsitepackages(), site.getusersitepackages()}
     # Packages installed elsewhere (pip install --target) stand beside their .dist-info.
     folders |= {folder for folder in sys.path if glob(os.path.join(folder, "*.dist-info"))}
-    return {os.path.abspath(folder) + os.sep for folder in folders if folder} | {HERE}
+    return frozenset(os.path.abspath(folder) + os.sep for folder in folders if folder) | {HERE}
 
 
 def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
@@ -880,11 +869,6 @@ def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
         around = around.f_back
     where = Place(file, user.f_lineno, around.f_code.co_name)
     return caller.f_code, caller.f_lineno, where, purpose
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _size(count: int) -> str:

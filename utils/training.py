@@ -21,6 +21,7 @@ from utils.evaluation import (
     Metrics,
     Unpack,
     check_loss,
+    device_of_batches,
     evaluate,
     reduced_loss,
     run_on_batch,
@@ -208,11 +209,10 @@ def _train_epoch(
     unpack: Unpack | None,
 ) -> float:
     """Train for one epoch; return the mean loss over its samples."""
-    if device is None:
-        device = next((parameter.device for parameter in model.parameters()), "cpu")
+    where = device_of_batches(model, device)
     total, count = 0.0, 0.0
     for number, batch in enumerate(loader):
-        inputs, target = to_device((unpack or unpack_batch)(batch), torch.device(device))
+        inputs, target = to_device((unpack or unpack_batch)(batch), where)
         optimizer.zero_grad()
         output = run_on_batch(model, inputs)
         value = loss(output, target)

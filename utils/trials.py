@@ -25,12 +25,13 @@ from torch.nn.modules.module import (
 
 DEPTH = 8
 """How deep nested outputs and attributes are looked into."""
+GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+"""Kinds of generators of random numbers."""
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
 ATOMS = (Tensor, nn.Module, type, ModuleType, bool, int, float, complex, str, bytes, type(None))
 HOLDS_TENSORS = ("_parameters", "_buffers", "_modules")
 INTERNAL = frozenset(vars(nn.Module()))
 """What every module has in its ``__dict__``; the rest is the model's own."""
-Rows = slice
 
 
 def leaves(
@@ -50,11 +51,8 @@ def leaves(
         yield path, value
     elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         yield path, torch.from_numpy(np.array(value))
-    elif isinstance(value, torch.Generator):
-        yield path, value.get_state()
-    elif isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
-        state = value.getstate() if isinstance(value, random.Random) else _numpy_state(value)
-        yield path, str(state)
+    elif isinstance(value, GENERATORS):
+        yield path, _state_of(value)
     elif depth >= DEPTH or isinstance(value, nn.Module) or callable(value):
         yield path, type(value).__name__
     elif isinstance(value, Mapping):
@@ -73,10 +71,15 @@ def leaves(
         yield path, type(value).__name__
 
 
-def _numpy_state(generator: Any) -> Any:
+def _state_of(generator: Any) -> Any:
+    """A tensor or a text that changes with each number drawn."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, random.Random):
+        return str(generator.getstate())
     if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state()
+        return str(generator.bit_generator.state)
+    return str(generator.get_state())
 
 
 def difference(one: Any, other: Any) -> float:
@@ -110,10 +113,7 @@ def _apart(one: Any, other: Any) -> float:
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         same = type(one) is type(other) and one == other
         return 0.0 if same else float("inf")
-    if one.is_quantized or other.is_quantized:
-        one, other = (t.dequantize() if t.is_quantized else t for t in (one, other))
-    if one.layout != torch.strided or other.layout != torch.strided:
-        one, other = _dense(one), _dense(other)
+    one, other = _dense(one), _dense(other)
     if one.shape != other.shape or one.dtype != other.dtype:
         return float("inf")
     if one.is_meta or one.numel() == 0:
@@ -137,6 +137,8 @@ def _apart(one: Any, other: Any) -> float:
 
 
 def _dense(tensor: Tensor) -> Tensor:
+    if tensor.is_quantized:
+        return tensor.dequantize()
     if tensor.is_nested:
         return torch.nested.to_padded_tensor(tensor, 0.0)
     return tensor.to_dense() if tensor.layout != torch.strided else tensor
@@ -202,7 +204,7 @@ def _is_list_of_rows(value: Any) -> bool:
     )
 
 
-def select_rows(value: Any, batch: int, rows: Rows, *, dim: int = 0) -> Any:
+def select_rows(value: Any, batch: int, rows: slice, *, dim: int = 0) -> Any:
     """Take some rows of everything that has a row for each sample; leave the rest as it is.
 
     Examples
@@ -227,7 +229,7 @@ def select_rows(value: Any, batch: int, rows: Rows, *, dim: int = 0) -> Any:
     return value
 
 
-def rows_apart(full: Any, part: Any, batch: int, rows: Rows, *, size: int) -> float | None:
+def rows_apart(full: Any, part: Any, batch: int, rows: slice, *, size: int) -> float | None:
     """Compare rows of one output with an output made for those rows, where both have rows.
 
     Parameters
@@ -252,7 +254,7 @@ def rows_apart(full: Any, part: Any, batch: int, rows: Rows, *, size: int) -> fl
 
 
 def _row_pairs(
-    full: Any, part: Any, batch: int, rows: Rows, size: int
+    full: Any, part: Any, batch: int, rows: slice, size: int
 ) -> Iterator[tuple[Any, Any]]:
     if isinstance(full, Tensor) and isinstance(part, Tensor):
         full, part = _dense(full), _dense(part)
@@ -362,6 +364,7 @@ class Call:
     outputs: Any = None
     modes_before: tuple[bool, ...] = ()
     modes_after: tuple[bool, ...] = ()
+    ended: int = 0
 
 
 @dataclass
@@ -391,6 +394,10 @@ class Run:
     left_switched: bool = False
     received: dict[str, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+
+    def as_ended(self) -> list[Call]:
+        """The calls in the order in which they ended: a child before its parent."""
+        return sorted(self.calls, key=lambda call: call.ended)
 
 
 class Subject:
@@ -480,7 +487,7 @@ class Subject:
         args = map_tensors(args, _own)
         kwargs = map_tensors(kwargs, _own)
         run = Run()
-        watch = _Watch(self, model, run, training=training, trace=trace, measure=measure)
+        watch = _Watch(self, model, run, trace=trace, measure=measure)
         contexts: dict[str, Any] = {
             "no_grad": torch.no_grad,
             "grad": torch.enable_grad,
@@ -506,7 +513,7 @@ class Subject:
                 measure=measure,
             )
         with torch.no_grad():
-            run.output = map_tensors(output, lambda t: t.detach().clone())
+            run.output = _kept(output)
         return run
 
     def guard(self, module: nn.Module) -> None:
@@ -540,7 +547,7 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    """``copy.deepcopy`` that also copes with results of a computation and with locks."""
+    """``copy.deepcopy`` that also copes with tensors that are the result of a computation."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in attributes(module).values():
@@ -698,16 +705,16 @@ class _Watch:
         model: nn.Module,
         run: Run,
         *,
-        training: bool,
         trace: bool,
         measure: bool,
     ) -> None:
-        self._subject, self._run, self._training = subject, run, training
+        self._subject, self._run = subject, run
         self._trace, self._measure = trace, measure
         self._modules = list(model.modules())
         self._names = {id(module): name for name, module in model.named_modules()}
         self._modes = {id(module): module.training for module in self._modules}
         self._stack: list[tuple[nn.Module, int | None]] = []
+        self._ended = 0
         self.called_original = False
 
     def __enter__(self) -> None:
@@ -765,6 +772,8 @@ class _Watch:
             call.inputs = (call.inputs, _kept(kwargs))
             call.outputs = _kept(output)
             call.modes_after = self._flags()
+            self._ended += 1
+            call.ended = self._ended
 
     def _flags(self) -> tuple[bool, ...]:
         return tuple(module.training for module in self._modules)
@@ -790,10 +799,7 @@ def _kept(value: Any) -> Any:
     return map_tensors(value, lambda t: t.detach().clone())
 
 
-Apart = Callable[[Any, Any], bool]
-
-
-def blame(one: Run, other: Run, differ: Apart) -> list[Call]:
+def blame(one: Run, other: Run, differ: Callable[[Any, Any], bool]) -> list[Call]:
     """Find the innermost calls that made two runs part ways.
 
     Parameters
