@@ -41,6 +41,7 @@ SCRIPTS = [
 ]
 STYLE_BUNDLE, SCRIPT_BUNDLE = "site.css", "site.js"
 
+FIGURE = re.compile(r'<img (?P<rest>[^>]*\bsrc="(?P<file>[^"]*_images/[^"]+\.svg)"[^>]*>)')
 _TOKEN = re.compile(
     r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|[^{};"'/]+|/""", re.DOTALL
 )
@@ -125,6 +126,24 @@ def join(static: Path, patterns: list[str], separator: str) -> str:
     return separator.join(texts)
 
 
+def let_figures_wait(page: str, folder: Path) -> str:
+    """Load each figure when the reader comes near it, and keep its room free until then.
+
+    Loaded at once, a chapter's figures are drawn before its first paragraph is.
+    """
+
+    def wait(found: re.Match[str]) -> str:
+        head = (folder / found["file"]).read_text()[:1000]
+        size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', head)
+        if size is None:
+            logger.warning("figure of unknown size: %s", found["file"], type="lean_pages")
+            return found[0]
+        width, height = (round(float(points) * 4 / 3) for points in size.groups())
+        return f'<img loading="lazy" width="{width}" height="{height}" {found["rest"]}'
+
+    return FIGURE.sub(wait, page)
+
+
 def drop_default_assets(
     app: Sphinx, page: str, template: str, context: dict, doctree: object
 ) -> None:
@@ -154,7 +173,7 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
         for path in pages:
             pages[path] = re.sub(rf"{name}\?v=\w*", f"{name}?v={version}", pages[path])
     for path, page in pages.items():
-        path.write_text(page)
+        path.write_text(let_figures_wait(page, path.parent))
 
     everything = style + script + " ".join(pages.values())
     folders = [folder for folder in app.config.html_static_path if not Path(folder).is_absolute()]
