@@ -637,7 +637,9 @@ class _Recorder:
         for segment in self._segments:
             key, taught = segment.key, segment.use == "step"
             if taught and key.whole_in_eval and self._listening and not segment.attacks:
-                names = first_few([f"{n} ({type(m).__name__})" for n, m in self._listening.items()])
+                names = first_few(
+                    [f"{n!r} ({type(m).__name__})" for n, m in self._listening.items()]
+                )
                 self._add(
                     "trained-in-eval-mode",
                     key,
@@ -663,7 +665,7 @@ class _Recorder:
         if moved:
             name = max(moved, key=lambda n: moved[n])
             text += (
-                f"; running statistics of {len(moved)} moved, those of {name} by "
+                f"; the running statistics of {len(moved)} of them moved, those of {name!r} by "
                 f"{moved[name]:.2g} standard deviations"
             )
         self._add(
