@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils.audit import audit, main
+from utils.audit import audit
+from utils.audit.command import main
 from utils.modes import keep_in_eval
 
 BATCH = 16
@@ -766,6 +767,253 @@ def test_keyword_arguments_and_dicts_reach_the_model():
 
     for inputs in ({"x": rows(8)}, ({"x": rows(8)},)):
         assert [f.kind for f in audit(Takes(), inputs).findings] == ["depends-on-batch"]
+
+
+# -- what a second red team broke ---------------------------------------------------------------
+
+
+def kinds(model, *inputs):
+    return {(finding.kind, finding.module) for finding in audit(model, inputs).findings}
+
+
+class Dropping(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.1)
+
+
+class Centring(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.drop = nn.Linear(32, 32), Dropping()
+
+    def forward(self, x):
+        return x + 0.5 * self.drop(self.layer(x))
+
+
+def test_half_precision_hides_no_bug():
+    model = nn.Sequential(Residual(), Residual()).bfloat16()
+    assert kinds(model, rows(32).bfloat16()) == {
+        ("random-in-eval", "0.drop"),
+        ("random-in-eval", "1.drop"),
+    }
+    norm = nn.BatchNorm1d(32, track_running_stats=False)
+    model = nn.Sequential(nn.Linear(8, 32), norm, nn.Linear(32, 4)).bfloat16()
+    assert kinds(model, rows(8).bfloat16()) == {("depends-on-batch", "1")}
+    sound = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 4))
+    assert not kinds(sound.bfloat16(), rows(8).bfloat16())
+
+
+def test_a_recurrent_model_is_copied_too():
+    layer, x = nn.LSTM(8, 8), torch.randn(7, 5, 8)
+    out, _ = layer(x)
+    audit(layer, x)
+    out.sum().backward()  # would fail if a weight had been written to
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.generator = nn.GRU(8, 8, batch_first=True), np.random.default_rng(0)
+
+        def forward(self, x):
+            return self.layer(x * self.generator.random() if self.training else x)[0]
+
+    model = Own()
+    before = str(model.generator.bit_generator.state)
+    assert not kinds(model, torch.randn(4, 5, 8))
+    assert str(model.generator.bit_generator.state) == before
+
+
+def test_a_norm_made_in_forward():
+    def made(count):
+        def forward(self, x):
+            for _ in range(count):
+                x = nn.BatchNorm1d(8)(x)
+            return x
+
+        return forward
+
+    for count in (1, 2):
+        assert ("depends-on-batch", "inside") in kinds(Calls(made(count)), rows(8))
+
+    def lazily(self, x):
+        if not hasattr(self, "norm"):
+            self.norm = nn.BatchNorm1d(8)
+        return self.norm(x)
+
+    assert "inside" in {module for _, module in kinds(Calls(lazily), rows(8))}
+
+
+@pytest.mark.parametrize("size", [2, 3, 6, 16])
+def test_detections_that_mix_samples(size):
+    class Boxes(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.layer, self.norm = nn.Linear(6, 6), norm
+
+        def forward(self, x):
+            return [{"scores": row} for row in self.norm(self.layer(x))]
+
+    mixing = Boxes(nn.BatchNorm1d(6, track_running_stats=False))
+    assert kinds(mixing, torch.randn(size, 6)) == {("depends-on-batch", "norm")}
+    assert not kinds(Boxes(nn.LayerNorm(6)), torch.randn(size, 6))
+
+
+@pytest.mark.parametrize("shape", [(16, 5, 8), (16, 3, 8, 8), (6, 8)])
+def test_normalising_over_the_batch_by_hand(shape):
+    for wrong in (Centring(), nn.Softmax(dim=0)):
+        model = nn.Sequential(nn.Linear(8, 8), wrong, nn.Linear(8, 2))
+        assert kinds(model, torch.randn(shape)) == {("depends-on-batch", "1")}
+
+
+def test_a_recurrent_layer_before_the_culprit_is_not_blamed():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.norm, self.out = nn.Embedding(30, 8), Centring(), nn.Linear(8, 3)
+            self.layer = nn.LSTM(8, 8, batch_first=True)
+
+        def forward(self, x):
+            return self.out(self.norm(self.layer(self.embed(x))[0]))
+
+    assert kinds(Tagger(), torch.randint(0, 30, (6, 9))) == {("depends-on-batch", "norm")}
+
+
+def test_selecting_among_the_samples_is_seen_with_any_seed():
+    class TopHalf(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.expert = nn.Linear(8, 1), nn.Linear(8, 8)
+
+        def forward(self, x):
+            chosen = self.gate(x).squeeze(-1).topk(max(1, len(x) // 2)).indices
+            out = x.clone()
+            out[chosen] = self.expert(x[chosen])
+            return out
+
+    missed = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        missed += not kinds(TopHalf(), torch.randn(16, 8))
+    assert missed == 0
+
+
+def test_a_compiled_part_is_run_as_it_was_written():
+    from torch.nn.modules import module as torch_module
+
+    hooks = len(torch_module._global_forward_hooks_with_kwargs)
+    part = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.2))
+    compiled = torch.compile(part, backend=lambda graph, inputs: graph)
+    assert not kinds(nn.Sequential(compiled, nn.Linear(8, 2)), rows(8))
+    assert len(torch_module._global_forward_hooks_with_kwargs) == hooks
+
+
+def test_rare_features_fit_their_statistics():
+    def bag_of_words():
+        return (torch.rand(16, 200) < 0.02).float()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(200), nn.Linear(200, 2)).train()
+    for _ in range(300):
+        model(bag_of_words())
+    assert not kinds(model, bag_of_words())
+    assert kinds(model, bag_of_words() / 4) == {("statistics-far-off", "0")}
+
+
+def test_a_state_that_is_carried_gets_the_cure_for_it():
+    class Carries(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.state = nn.GRU(8, 8, batch_first=True), None
+
+        def forward(self, x):
+            out, state = self.layer(x, self.state)
+            self.state = state.detach()
+            return out
+
+    (finding,) = audit(Carries(), torch.randn(4, 5, 8)).findings
+    assert "pass it in and return it" in finding.cure
+
+    class Cache(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.keys = []
+
+        def forward(self, x):
+            self.keys.append(x.detach())
+            keys = torch.cat(self.keys)
+            return (x @ keys.T).softmax(-1) @ keys
+
+    model = nn.Sequential(nn.Linear(8, 8), Cache(), nn.Linear(8, 2))
+    assert ("depends-on-history", "1") in kinds(model, rows(8))
+
+
+def test_images_of_several_sizes_are_samples():
+    class Means(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.dim = dim
+
+        def forward(self, images):
+            return torch.stack([image.mean((1, 2)) for image in images]).softmax(self.dim)
+
+    images = [torch.randn(3, 8 + index, 9) for index in range(4)]
+    assert kinds(Means(0), images) == {("depends-on-batch", "")}
+    assert not kinds(Means(1), images)
+
+
+def test_randomness_that_no_seed_repeats_is_one_finding():
+    def fresh_generator(self, x):
+        return x + torch.from_numpy(np.random.default_rng().standard_normal(8)).float()
+
+    report = audit(Calls(fresh_generator), rows(8))
+    assert [finding.kind for finding in report.findings] == ["random-in-eval"]
+    assert any("two calls with one seed differ" in note for note in report.notes)
+
+
+def test_values_that_are_not_finite_in_complex_outputs():
+    class Spectrum(nn.Module):
+        def forward(self, x):
+            return torch.fft.fft(x) * float("nan")
+
+    assert kinds(Spectrum(), rows(8)) == {("non-finite-output", "")}
+
+
+def test_follow_ups_of_a_mode_that_was_missed_say_so():
+    class Switches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.tower = nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 8), nn.Dropout())
+
+        def forward(self, x):
+            self.train()
+            return self.body(x) + self.tower(x)
+
+    findings = audit(Switches().eval(), rows(8)).findings
+    assert {f.module for f in findings if f.kind == "switches-mode"} == {""}
+    cures = {f.cure for f in findings if f.kind == "random-in-eval"}
+    assert cures == {"it runs in train mode in spite of eval(): mend that first"}
+
+
+def test_only_the_call_that_raises_is_named():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def train(self, mode=True):
+            if not mode:
+                raise NotImplementedError("no eval mode")
+            return super().train(mode)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    assert {kind for kind, _ in kinds(Stubborn(), rows(8))} == {"eval-not-followed"}
 
 
 def test_a_report_prints_renders_and_raises():

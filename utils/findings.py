@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -101,3 +102,39 @@ def first_few(names: Sequence[str]) -> str:
     """
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
+
+
+def rounded(value: float) -> str:
+    """Write a number with two digits that count.
+
+    Examples
+    --------
+    >>> rounded(0.01234), rounded(12345)
+    ('0.012', '12000')
+    """
+    return f"{value:.2g}" if value < 100 else f"{float(f'{value:.2g}'):.0f}"
+
+
+def off_by(apart: float) -> str:
+    """Say how far two answers are apart, as a share of the largest value.
+
+    Examples
+    --------
+    >>> off_by(0.5), off_by(float("inf"))
+    ('by 0.5 of the largest value', 'in more than value')
+    """
+    if not math.isfinite(apart):
+        return "in more than value"
+    return f"by {rounded(apart)} of the largest value"
+
+
+def first_line(error: Exception) -> str:
+    """Quote the first line of an error's message.
+
+    Examples
+    --------
+    >>> first_line(ValueError("too short, and here is why"))
+    'too short, and here is why'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else ""

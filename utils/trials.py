@@ -18,10 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules import module as torch_module
 
 DEPTH = 8
 """How deep nested outputs and attributes are looked into."""
@@ -29,7 +26,8 @@ GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.Ran
 """Kinds of generators of random numbers."""
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
 ATOMS = (Tensor, nn.Module, type, ModuleType, bool, int, float, complex, str, bytes, type(None))
-HOLDS_TENSORS = ("_parameters", "_buffers", "_modules")
+REBUILT = ("_parameters", "_buffers", "_modules", "_flat_weight_refs")
+"""Attributes that a copy has anew; the last are the weak references of recurrent layers."""
 INTERNAL = frozenset(vars(nn.Module()))
 """What every module has in its ``__dict__``; the rest is the model's own."""
 
@@ -52,7 +50,8 @@ def leaves(
     elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         yield path, torch.from_numpy(np.array(value))
     elif isinstance(value, GENERATORS):
-        yield path, _state_of(value)
+        state = _state_of(value)
+        yield path, state if isinstance(state, Tensor) else str(state)
     elif depth >= DEPTH or isinstance(value, nn.Module) or callable(value):
         yield path, type(value).__name__
     elif isinstance(value, Mapping):
@@ -72,14 +71,20 @@ def leaves(
 
 
 def _state_of(generator: Any) -> Any:
-    """A tensor or a text that changes with each number drawn."""
-    if isinstance(generator, torch.Generator):
+    if isinstance(generator, (torch.Generator, np.random.RandomState)):
         return generator.get_state()
     if isinstance(generator, random.Random):
-        return str(generator.getstate())
-    if isinstance(generator, np.random.Generator):
-        return str(generator.bit_generator.state)
-    return str(generator.get_state())
+        return generator.getstate()
+    return generator.bit_generator.state
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, (torch.Generator, np.random.RandomState)):
+        generator.set_state(state)
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.bit_generator.state = state
 
 
 def difference(one: Any, other: Any) -> float:
@@ -181,7 +186,7 @@ def batch_size(inputs: Any) -> int | None:
     """
     if isinstance(inputs, Tensor):
         return len(inputs) if inputs.dim() else None
-    if _is_list_of_rows(inputs):
+    if is_list_of_rows(inputs):
         return len(inputs)
     if isinstance(inputs, Mapping):
         inputs = list(inputs.values())
@@ -190,14 +195,26 @@ def batch_size(inputs: Any) -> int | None:
     return None
 
 
-def _is_list_of_rows(value: Any) -> bool:
+def is_list_of_rows(value: Any) -> bool:
+    """Whether a list has an entry for each sample: dicts, or tensors that are not levels.
+
+    Examples
+    --------
+    >>> is_list_of_rows([{"boxes": torch.zeros(3, 4)}, {"boxes": torch.zeros(1, 4)}])
+    True
+    >>> is_list_of_rows([torch.zeros(8, 2, 16, 16), torch.zeros(8, 2, 4, 4)])
+    False
+    """
     if not isinstance(value, list) or not value:
         return False
     if isinstance(value[0], Mapping):
         return True
-    # Levels of a pyramid share their batch and differ in size; samples do not share dimension 0.
-    tensors = all(isinstance(item, Tensor) and item.dim() for item in value)
-    return tensors and not (
+    if not all(isinstance(item, Tensor) and item.dim() for item in value):
+        return False
+    # Levels of a pyramid share their batch and differ in size. Images of one or three channels,
+    # too, are alike in dimension 0 and differ in size.
+    images = value[0].dim() == 3 and len(value[0]) in (1, 3)
+    return images or not (
         len({item.shape for item in value}) > 1
         and len({len(item) for item in value}) == 1
         and len(value[0]) > 1
@@ -218,7 +235,7 @@ def select_rows(value: Any, batch: int, rows: slice, *, dim: int = 0) -> Any:
         if plain and value.dim() > dim and value.shape[dim] == batch:
             return value[rows] if dim == 0 else value[:, rows]
         return value
-    if dim == 0 and _is_list_of_rows(value) and len(value) == batch:
+    if dim == 0 and is_list_of_rows(value) and len(value) == batch:
         return value[rows]
     if isinstance(value, Mapping):
         return {key: select_rows(item, batch, rows, dim=dim) for key, item in value.items()}
@@ -264,7 +281,7 @@ def _row_pairs(
                 # Relative to the largest value of the batch: a row of zeros has no scale.
                 yield one, other
         return
-    if _is_list_of_rows(full) and _is_list_of_rows(part) and len(full) == batch:
+    if is_list_of_rows(full) and is_list_of_rows(part) and len(full) == batch:
         others = part[rows] if size == batch else part
         for one, other in zip(full[rows], others, strict=False):
             a, b = list(leaves(one)), list(leaves(other))
@@ -462,6 +479,7 @@ class Subject:
         grad: str = "no_grad",
         trace: bool = False,
         measure: bool = False,
+        held: Mapping[int, Any] | None = None,
     ) -> Run:
         """Run the model once, from its first state unless a model in another one is given.
 
@@ -479,6 +497,8 @@ class Subject:
             ``"no_grad"``, ``"grad"`` or ``"inference"``.
         trace, measure
             Whether to keep every call, or what reaches layers with running statistics.
+        held
+            Outputs that some calls shall give, by the number of the call in a traced run.
         """
         if model is None:
             model = self.fresh()
@@ -487,7 +507,7 @@ class Subject:
         args = map_tensors(args, _own)
         kwargs = map_tensors(kwargs, _own)
         run = Run()
-        watch = _Watch(self, model, run, trace=trace, measure=measure)
+        watch = _Watch(self, model, run, trace=trace, measure=measure, held=held or {})
         contexts: dict[str, Any] = {
             "no_grad": torch.no_grad,
             "grad": torch.enable_grad,
@@ -511,6 +531,7 @@ class Subject:
                 grad=grad,
                 trace=trace,
                 measure=measure,
+                held=held,
             )
         with torch.no_grad():
             run.output = _kept(output)
@@ -518,8 +539,15 @@ class Subject:
 
     def guard(self, module: nn.Module) -> None:
         """Keep the state of a module that does not belong to the copy, to put it back."""
+        if any(tensor.is_inference() for tensor in _tensors_of(module)):
+            return  # made in this very run
         if not any(id(module) in saved.holds for saved in self._saved.values()):
             self._saved[id(module)] = _Saved(module)
+
+
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    """Find a module by its qualified name; ``get_submodule`` is missing from scripted modules."""
+    return dict(model.named_modules())[name]
 
 
 def put_in_mode(model: nn.Module, training: bool) -> None:
@@ -577,7 +605,7 @@ def _calls_back(model: nn.Module) -> bool:
 def _functions(model: nn.Module) -> Iterator[Any]:
     """Functions among the hooks and attributes of a model, in containers too."""
     for module in model.modules():
-        held = [value for name, value in vars(module).items() if name not in HOLDS_TENSORS]
+        held = [value for name, value in vars(module).items() if name not in REBUILT]
         for value in _reachable(held):
             if isinstance(value, (FunctionType, weakref.ref)):
                 yield value
@@ -624,6 +652,7 @@ class _Saved:
 
     def __init__(self, root: nn.Module) -> None:
         self._tensors = [(t, t.detach().clone()) for t in _tensors_of(root)]
+        self._gradients = [(parameter, parameter.grad) for parameter in root.parameters()]
         self._modules = [
             (
                 module,
@@ -643,6 +672,8 @@ class _Saved:
             for tensor, value in self._tensors:
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
         for value, contents in self._contents:
             _refill(value, contents)
         for module, training, values, parameters, buffers in self._modules:
@@ -677,8 +708,10 @@ def _contents(value: Any) -> Any:
         return dict(value)
     if isinstance(value, set):
         return set(value)
-    if isinstance(value, torch.Generator):
-        return value.get_state()
+    if isinstance(value, GENERATORS):
+        return _state_of(value)
+    if isinstance(value, np.ndarray):
+        return value.copy()
     return dict(vars(value)) if hasattr(value, "__dict__") and not callable(value) else None
 
 
@@ -689,8 +722,10 @@ def _refill(value: Any, contents: Any) -> None:
     elif isinstance(value, (MutableMapping, set)):
         value.clear()
         value.update(contents)
-    elif isinstance(value, torch.Generator):
-        value.set_state(contents)
+    elif isinstance(value, GENERATORS):
+        _set_state(value, contents)
+    elif isinstance(value, np.ndarray):
+        value[...] = contents
     elif contents is not None and vars(value) != contents:
         vars(value).clear()
         vars(value).update(contents)
@@ -707,73 +742,83 @@ class _Watch:
         *,
         trace: bool,
         measure: bool,
+        held: Mapping[int, Any],
     ) -> None:
-        self._subject, self._run = subject, run
+        self._subject, self._run, self._held = subject, run, held
         self._trace, self._measure = trace, measure
         self._modules = list(model.modules())
         self._names = {id(module): name for name, module in model.named_modules()}
         self._modes = {id(module): module.training for module in self._modules}
-        self._stack: list[tuple[nn.Module, int | None]] = []
+        self._stack: list[tuple[nn.Module, int | None, bool]] = []
         self._ended = 0
         self.called_original = False
 
     def __enter__(self) -> None:
         self._handles = [
-            register_module_forward_pre_hook(self._begin),
-            register_module_forward_hook(self._end, with_kwargs=True, always_call=True),
+            torch_module.register_module_forward_pre_hook(self._begin),
+            torch_module.register_module_forward_hook(
+                self._end, with_kwargs=True, always_call=True
+            ),
         ]
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
+            # PyTorch's handle forgets this one, and torch.compile then warns of global hooks.
+            torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)
 
-    def _owner(self) -> str:
-        """The innermost registered module that is running."""
-        for module, _ in reversed(self._stack):
+    def _owner(self) -> tuple[str, bool]:
+        """The innermost registered module that is running, and whether it came in another mode."""
+        for module, _, switched in reversed(self._stack):
             if id(module) in self._names:
-                return self._names[id(module)]
-        return ""
+                return self._names[id(module)], switched
+        return "", False
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         key = id(module)
         registered = key in self._names
+        switched = registered and self._modes[key] != module.training
         if not registered:
             if key in self._subject._original:
                 self.called_original = True
             self._subject.guard(module)
-        elif self._modes[key] != module.training and self._stack:
-            owner = self._owner()
-            if module.training and owner not in self._run.switched:
+        elif switched and module.training and self._stack:
+            owner, already = self._owner()
+            if not already and owner not in self._run.switched:
                 self._run.switched.append(owner)
         if self._measure:
             self._note_received(module, args)
         index = None
         if self._trace:
             index = len(self._run.calls)
-            name = self._names[key] if registered else self._owner()
+            name = self._names[key] if registered else self._owner()[0]
             parent = self._stack[-1][1] if self._stack else None
             call = Call(name, type(module).__name__, registered, parent)
             call.inputs = _kept(args)
             call.modes_before = self._flags()
             self._run.calls.append(call)
-        self._stack.append((module, index))
+        self._stack.append((module, index, switched))
 
-    def _end(self, module: nn.Module, args: Any, *rest: Any) -> None:
+    def _end(self, module: nn.Module, args: Any, *rest: Any) -> Any:
         # After an error PyTorch leaves the keyword arguments out.
         kwargs, output = rest if len(rest) == 2 else ({}, None)
         while self._stack:
-            top, index = self._stack.pop()
+            top, index, _ = self._stack.pop()
             if top is module:
                 break
         else:
-            return
-        if index is not None:
-            call = self._run.calls[index]
-            call.inputs = (call.inputs, _kept(kwargs))
-            call.outputs = _kept(output)
-            call.modes_after = self._flags()
-            self._ended += 1
-            call.ended = self._ended
+            return None
+        if index is None:
+            return None
+        if index in self._held:
+            output = _kept(self._held[index])
+        call = self._run.calls[index]
+        call.inputs = (call.inputs, _kept(kwargs))
+        call.outputs = _kept(output)
+        call.modes_after = self._flags()
+        self._ended += 1
+        call.ended = self._ended
+        return output if index in self._held else None
 
     def _flags(self) -> tuple[bool, ...]:
         return tuple(module.training for module in self._modules)
@@ -791,7 +836,7 @@ class _Watch:
             return
         with torch.no_grad():
             variance, average = torch.var_mean(values.float(), dims, correction=0)
-        name = self._names.get(id(module), self._owner())
+        name = self._names.get(id(module), self._owner()[0])
         self._run.received.setdefault(name, []).append((count, average, variance))
 
 

@@ -1,0 +1,148 @@
+"""Is a model right in eval mode? Decided by running it.
+
+In a shell, with a function that makes the model and the shape of an input::
+
+    python -m utils.audit mypackage.models:make_model --input 8,3,32,32
+
+In a test suite, in one line::
+
+    audit(model, inputs).raise_for_findings()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.audit.answers import finite, gradient_mode, randomness, state_and_history
+from utils.audit.company import rows
+from utils.audit.examination import Examination, ModelFinding
+from utils.audit.statistics import running_statistics
+from utils.audit.switching import eval_again, eval_and_train, forward_that_switches, modes_now
+from utils.findings import Report
+from utils.modes import check_module
+from utils.trials import Subject, leaves, undisturbed
+
+__all__ = ["Audit", "ModelFinding", "audit"]
+
+DETECTORS = (
+    modes_now,
+    eval_and_train,
+    finite,
+    running_statistics,
+    forward_that_switches,
+    eval_again,
+    randomness,
+    state_and_history,
+    gradient_mode,
+    rows,
+)
+"""In the order in which they run: some ask what those before them found."""
+
+
+class Audit(Report):
+    """What :func:`audit` found; prints as a table."""
+
+    findings: list[ModelFinding]  # type: ignore[assignment]
+
+    def __init__(self, model: nn.Module, findings: list[ModelFinding], notes: list[str]) -> None:
+        self.findings, self.notes = findings, notes
+        self._name = type(model).__name__
+
+    def headline(self) -> str:
+        """Name the model's class and the number of findings."""
+        return f"audit of {self._name}: {self.tally()}"
+
+
+def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Audit:
+    """Run a model in both modes and report what is wrong with the way it listens to them.
+
+    Everything happens on copies. The model, its modes, buffers, gradients and hooks and every
+    global random state are left as they were.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    inputs
+        What to call it with: a tensor, or a tuple of positional arguments. Anything else, such
+        as a dict or a list of images, is passed as one argument. Samples lie along the first
+        dimension; two or more are needed to see whether they influence each other. Data like
+        that of training lets running statistics be judged.
+    kwargs
+        Keyword arguments of the call.
+
+    Returns
+    -------
+    Audit
+        With ``findings``, each a :class:`ModelFinding`, and ``notes``.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+    ValueError
+        If the model has lazy parameters, lies on another device than the inputs, or fails on
+        them in eval mode.
+
+    References
+    ----------
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
+
+    Examples
+    --------
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = nn.Linear(4, 4)
+    ...     def forward(self, x):
+    ...         return nn.functional.dropout(self.layer(x))
+    >>> [(f.kind, f.module) for f in audit(Net(), torch.ones(8, 4)).findings]
+    [('random-in-eval', '')]
+    >>> audit(nn.Sequential(nn.Linear(4, 4), nn.Dropout()), torch.ones(8, 4)).findings
+    []
+    """
+    check_module("model", model)
+    model = getattr(model, "_orig_mod", model)
+    args = inputs if type(inputs) is tuple else (inputs,)
+    _check_ready(model, (args, dict(kwargs or {})))
+    with undisturbed():
+        torch.backends.mha.set_fastpath_enabled(False)
+        with _uncompiled(model), Subject(model, args, kwargs) as subject:
+            examination = Examination(subject)
+            for detector in DETECTORS:
+                if not examination.repeatable:
+                    break  # those that are left compare calls with one seed
+                detector(examination)
+    order = list(examination.modules)
+    findings = sorted(examination.findings, key=lambda found: order.index(found.module))
+    return Audit(model, findings, examination.notes)
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run what ``torch.compile`` has wrapped as it was written: hooks must see every call."""
+    compiled = any(type(module).__name__ == "OptimizedModule" for module in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def _check_ready(model: nn.Module, inputs: Any) -> None:
+    named = [*model.named_parameters(), *model.named_buffers()]
+    lazy = [name for name, tensor in named if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise ValueError(
+            f"model has lazy parameters ({', '.join(lazy[:3])}); expected a model that has been "
+            "run once, so that their shapes are known."
+        )
+    devices = {tensor.device for _, tensor in named}
+    for path, leaf in leaves(inputs):
+        if isinstance(leaf, Tensor) and devices and leaf.device not in devices:
+            raise ValueError(
+                f"inputs{path} is on {leaf.device}, the model on "
+                f"{', '.join(sorted(map(str, devices)))}; expected them on one device."
+            )
+        if isinstance(leaf, Tensor) and leaf.is_meta:
+            raise ValueError(f"inputs{path} is on meta; expected a tensor with values.")

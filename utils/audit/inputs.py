@@ -1,0 +1,60 @@
+"""Inputs made from those that an audit is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.trials import leaves, map_tensors
+
+
+def is_mask(tensor: Tensor) -> bool:
+    """Whether a tensor of floats says which values count, by 0 and 1 or by minus infinity."""
+    ones_and_zeros = bool(((tensor == 0) | (tensor == 1)).all()) and len(tensor.unique()) == 2
+    return ones_and_zeros or not bool(tensor.isfinite().all())
+
+
+def other_values(inputs: Any) -> Any:
+    """Inputs of the same kind with larger numbers in another order."""
+
+    def change(tensor: Tensor) -> Tensor:
+        if not tensor.dim() or tensor.dtype == torch.bool or tensor.layout != torch.strided:
+            return tensor
+        if tensor.is_nested:
+            return tensor
+        turned = tensor.flip(0)
+        return 2 * turned if tensor.is_floating_point() and not is_mask(tensor) else turned
+
+    return map_tensors(inputs, change)
+
+
+def doubled(tensor: Tensor) -> Tensor:
+    """One sample and another one."""
+    if not tensor.dim() or len(tensor) != 1:
+        return tensor
+    return torch.cat([tensor, tensor * 0.5 if tensor.is_floating_point() else tensor])
+
+
+def to_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def like(tensor: Tensor, inputs: Any) -> Tensor:
+    """A tensor in the precision of a subject's inputs."""
+    double = any(isinstance(t, Tensor) and t.dtype == torch.float64 for _, t in leaves(inputs))
+    return tensor.double() if double and tensor.is_floating_point() else tensor
+
+
+def has_edges(inputs: Any, nodes: int) -> bool:
+    """Whether an input names pairs of rows: two lists of indices of equal length."""
+    return nodes != 2 and any(
+        leaf.dtype == torch.int64
+        and leaf.dim() == 2
+        and len(leaf) == 2
+        and leaf.numel() > 0
+        and 0 <= int(leaf.min()) <= int(leaf.max()) < nodes
+        for _, leaf in leaves(inputs)
+        if isinstance(leaf, Tensor) and leaf.layout == torch.strided
+    )

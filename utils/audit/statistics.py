@@ -1,0 +1,197 @@
+"""Whether running statistics are finite, updated, and like what their layer receives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from utils.audit.examination import Examination
+from utils.findings import rounded
+
+FAR = 3.0
+"""A mean that is further from the running mean, in standard deviations, is far off."""
+RATIO = 10.0
+"""A variance that is so many times the running variance, or its inverse, is far off."""
+
+
+def running_statistics(exam: Examination) -> None:
+    """Running statistics: finite, updated, and like what the layer receives."""
+    model = exam.subject.model
+    layers = {
+        name: module
+        for name, module in exam.modules.items()
+        if isinstance(getattr(module, "running_mean", None), Tensor)
+        and isinstance(getattr(module, "running_var", None), Tensor)
+    }
+    for name, buffer in model.named_buffers():
+        owner, _, own = name.rpartition(".")
+        running = own.startswith("running_")
+        if not buffer.is_floating_point() or buffer.is_meta:
+            continue
+        bad = ~buffer.isfinite() if running else buffer.isnan()
+        if own == "running_var":
+            bad |= buffer < 0
+        if bool(bad.any()):
+            exam.add(
+                "non-finite-statistics",
+                owner,
+                f"{int(bad.sum())} of {bad.numel()} values of {own} are nan, infinite or "
+                "a negative variance",
+                "find the batch that did it (an overflow, a nan in the data), reset the "
+                "statistics and estimate them again",
+            )
+    bad_layers = exam.found("non-finite-statistics")
+    received = {
+        name: calls
+        for name, calls in exam.base.received.items()
+        if name in layers and name not in bad_layers
+    }
+    untouched = {name for name in received if _untouched(layers[name])}
+    new = untouched == set(received) and all(_unscaled(layers[n]) for n in received)
+    far = {name: why for name in received if (why := _far(layers[name], received[name]))}
+    lagging = [n for n in received if _rest(layers[n]) > 1e-3 and n not in untouched]
+    if new:
+        far = {}
+    elif len(far) > 1 or (far and lagging):
+        far = _far_by_itself(exam, layers, far, bool(lagging))
+    for name, text in far.items():
+        if name in untouched:
+            _never_updated(exam, name, text)
+        else:
+            exam.add(
+                "statistics-far-off",
+                name,
+                text,
+                "estimate them again in train mode on data like this "
+                "(utils.batch_norm.reestimate), or pass data prepared as in training",
+            )
+    if not new:
+        for name in untouched - set(far):
+            _never_updated(exam, name, "mean 0 and variance 1 as it was made")
+    for name, calls in received.items():
+        text = _unlike(calls, layers[name])
+        if text:
+            exam.add(
+                "shared-by-unlike-inputs",
+                name,
+                text,
+                "give each stream its own normalisation; the weights of other layers can "
+                "stay shared",
+            )
+    if new and untouched:
+        exam.notes.append("running statistics: no layer has been trained yet, none can be judged")
+    elif lagging:
+        exam.notes.append(
+            f"running statistics: {len(lagging)} of {len(received)} layers have seen so few "
+            "batches that their first values still count"
+        )
+
+
+def _never_updated(exam: Examination, name: str, text: str) -> None:
+    exam.add(
+        "statistics-never-updated",
+        name,
+        f"its running statistics have never been updated: {text}",
+        "train with the layer in train mode, load its buffers, or estimate them "
+        "(utils.batch_norm.reestimate)",
+    )
+
+
+def _far_by_itself(
+    exam: Examination, layers: Mapping[str, nn.Module], far: Mapping[str, str], lagging: bool
+) -> dict[str, str]:
+    """Leave out layers that are far off only because one before them is."""
+    run = exam.attempt("train mode", training=True, seed=1, measure=True)
+    if run is not None:
+        alone = {
+            name: why
+            for name in far
+            if name in run.received and (why := _far(layers[name], run.received[name]))
+        }
+        if alone or lagging:
+            return alone
+    first = next(iter(far))
+    return {first: far[first]}
+
+
+def _untouched(layer: Any) -> bool:
+    """Whether the running statistics are as they were made."""
+    var = layer.running_var
+    return bool((layer.running_mean == 0).all()) and bool(((var == 1) | (var == 0)).all())
+
+
+def _unscaled(layer: Any) -> bool:
+    """Whether weight and bias are as they were made."""
+    tracked = getattr(layer, "num_batches_tracked", None)
+    if tracked is not None and int(tracked):
+        return False
+    bias = getattr(layer, "bias", None)
+    weight = getattr(layer, "weight", None)
+    if bias is not None:
+        return bool((bias == 0).all())
+    return weight is None or bool((weight == weight.flatten()[0]).all())
+
+
+def _far(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
+    """Compare what reached a layer with its running statistics; None if they fit."""
+    if sum(n for n, _, _ in calls) < 8 or len(calls) > 1:
+        return None
+    _, average, variance = calls[0]
+    mean, var = layer.running_mean.float(), layer.running_var.float()
+    rest = _rest(layer)
+    if 1e-3 < rest < 1:
+        # Take out what is left of the values 0 and 1 that the layer was made with.
+        mean, var = mean / (1 - rest), ((var - rest) / (1 - rest)).clamp(min=0)
+    eps = float(getattr(layer, "eps", 1e-5))
+    shifts = (average - mean).abs() / (var + eps).sqrt()
+    ratios = ((variance + eps) / (var + eps))[(variance > eps) | (var > eps)]
+    if not bool(shifts.isfinite().all()) or not bool(ratios.isfinite().all()):
+        return None
+    off = max(float(shifts.median()), float(shifts.max()) / 20)
+    ratio = float(ratios.median()) if len(ratios) else 1.0
+    size = max(ratio, 1 / max(ratio, 1e-12))
+    if ratio < 1 and float(variance.sum()) > 0.3 * float(var.sum()):
+        size = 1.0  # rare features: most are silent in one batch, and the rest make up for it
+    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
+        size = 1.0
+    if size > RATIO:
+        which = "larger" if ratio > 1 else "smaller"
+        return f"it receives a variance {rounded(size)} times {which} than the running variance"
+    if off > FAR:
+        return (
+            f"it receives a mean {rounded(float(shifts.max()))} standard deviations from the "
+            "running mean, in the channel that is furthest"
+        )
+    return None
+
+
+def _rest(layer: Any) -> float:
+    """How much of its first values is still in a layer's running statistics."""
+    tracked, momentum = getattr(layer, "num_batches_tracked", None), getattr(layer, "momentum", 0)
+    if tracked is None or not momentum:
+        return 0.0
+    return (1 - momentum) ** int(tracked)
+
+
+def _unlike(calls: Sequence[tuple[int, Tensor, Tensor]], layer: nn.Module) -> str:
+    """Say how two streams that share a layer differ, if they do."""
+    if len(calls) < 2 or min(n for n, _, _ in calls) < 8:
+        return ""
+    eps = float(getattr(layer, "eps", 1e-5))
+    for index, (n, mean, var) in enumerate(calls):
+        for m, other_mean, other_var in calls[index + 1 :]:
+            pooled = ((var + other_var) / 2 + eps).sqrt()
+            shift = float(((mean - other_mean).abs() / pooled).median())
+            ratio = float(((var + eps) / (other_var + eps)).median())
+            ratio = max(ratio, 1 / ratio)
+            spread = math.sqrt(2 / min(n, m))
+            if shift > max(1.0, 4 * spread) or ratio > max(4.0, math.exp(6 * spread)):
+                return (
+                    f"{len(calls)} calls in one forward share it, and two of them bring means "
+                    f"{rounded(shift)} standard deviations apart, variances in the ratio "
+                    f"{rounded(ratio)}"
+                )
+    return ""
