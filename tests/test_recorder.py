@@ -524,3 +524,371 @@ def test_two_batches_that_training_skips_are_no_evaluation():
                 loss.backward()
                 p.optimizer.step()
     assert recording.findings == [], recording
+
+
+# -- what a second red team broke ---------------------------------------------------------------
+
+X, Y = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 4
+
+
+def seen(program, model):
+    with record(model) as recording:
+        program()
+    return {finding.kind for finding in recording.findings}
+
+
+def step(model, optimizer, x=X):
+    optimizer.zero_grad()
+    loss_of(model(x), Y).backward()
+    optimizer.step()
+
+
+def sgd(*models):
+    return torch.optim.SGD([p for model in models for p in model.parameters()], 0.1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("transform", ["grad", "jacrev", "jvp", "no hooks"])
+def test_transforms_of_functions_work_as_without(transform):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4)).eval()
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+
+    def run():
+        if transform == "grad":
+            call = torch.func.functional_call
+            return torch.func.grad(lambda w: call(model, w, (X,)).sum())(weights)["0.weight"]
+        if transform == "jacrev":
+            return torch.func.jacrev(model)(X[0])
+        if transform == "jvp":
+            return torch.func.jvp(model, (X,), (X,))[1]
+        with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
+            return model(X)
+
+    expected = run()
+    with record(model):
+        assert torch.equal(run(), expected)
+
+
+def test_a_compiled_model_is_compiled_as_without():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    model = net()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    with record(model) as recording, torch.no_grad():
+        look(compiled, [(X, Y), (X, Y)])
+    assert len(graphs) == 1 and recording.forwards == 2
+    assert [finding.kind for finding in recording.findings] == ["evaluated-in-train-mode"]
+
+
+class OwnNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(8))
+
+    def forward(self, x):
+        if self.training:
+            self.running_mean.lerp_(x.mean(0), 0.1)
+            return x - x.mean(0)
+        return x - self.running_mean
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_norms_of_other_kinds_are_measured_or_left():
+    model = nn.Sequential(OwnNorm(), nn.Linear(8, 4))
+    assert "evaluated-in-train-mode" in seen(lambda: look(model, batches()), model)
+    model = net()
+    with record(model):
+        model(X)
+        model[1].running_mean = model[1].running_var = None
+        model.eval()(X)
+    with pytest.raises(KeyboardInterrupt), record(net()) as recording:
+        moved = net()
+        with record(moved):
+            moved(X)
+            moved.to("meta")
+            raise KeyboardInterrupt
+    assert recording.findings == []
+    scripted = torch.jit.script(net())
+    with record(scripted) as recording:
+        scripted(X)
+    assert recording.forwards == 1
+
+
+@pytest.mark.parametrize("pattern", ["epochs", "in turn"])
+def test_training_and_evaluation_at_one_line(pattern):
+    model = net()
+    optimizer = sgd(model)
+
+    def run(count, train):
+        for _ in range(count):
+            loss = loss_of(model(X), Y)
+            if train:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    def program():
+        for _ in range(3 if pattern == "epochs" else 30):
+            run(18 if pattern == "epochs" else 1, True)
+            run(4 if pattern == "epochs" else 1, False)
+
+    assert seen(program, model) == {"evaluated-in-train-mode", "graph-never-used"}
+
+
+def test_a_gradient_taken_in_eval_mode_is_no_training():
+    model = net()
+    optimizer = sgd(model)
+
+    def program():
+        for _ in range(2):
+            model.train()
+            for _ in range(5):
+                step(model, optimizer)
+            model.eval()
+            torch.autograd.grad(loss_of(model(X), Y), list(model.parameters()))
+
+    assert not seen(program, model)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_model_that_was_loaded_in_eval_mode(wrapped):
+    model = net().eval()
+    outer = nn.Sequential(model) if wrapped else model
+    optimizer = sgd(outer)
+    assert seen(lambda: [step(outer, optimizer) for _ in range(5)], outer) == {
+        "trained-in-eval-mode"
+    }
+
+
+def test_a_linear_probe_on_a_frozen_network_in_eval_mode():
+    model = nn.Sequential(net().requires_grad_(False), nn.Linear(4, 4)).eval()
+    optimizer = sgd(model[1])
+    assert not seen(lambda: [step(model, optimizer) for _ in range(5)], model)
+
+
+def test_a_wrapper_in_eval_mode_around_a_network_in_train_mode():
+    class Wrapper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x):
+            return self.net(x)
+
+    model = Wrapper()
+    optimizer = sgd(model)
+
+    def program():
+        for _ in range(5):
+            step(model, optimizer)
+        model.eval()
+        model.net.train()
+        with torch.no_grad():
+            look(model, batches(2))
+
+    assert seen(program, model) == {"evaluated-in-train-mode"}
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_second_half_of_a_model(mode):
+    encoder, model = nn.Linear(8, 8), net().train(mode == "train")
+    optimizer = sgd(encoder, model)
+
+    def program():
+        for number in range(10):
+            loss_of(model(encoder(X)), Y).backward()
+            if number % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    expected = {"trained-in-eval-mode"} if mode == "eval" else set()
+    assert seen(program, model) == expected
+
+
+def test_a_parameter_among_the_outputs():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.scale = net(), nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return self.net(x), self.scale
+
+    model = Scaled().eval()
+    with record(model) as recording:
+        for _ in range(3):
+            with torch.no_grad():
+                model(X)
+        assert not model.scale._backward_hooks
+    assert recording.findings == []
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(4), nn.Linear(8, 4, dtype=torch.complex64)])
+def test_weights_of_unusual_kinds(layer):
+    model = nn.Sequential(layer, nn.Dropout()).eval()
+    x = X.to(getattr(layer.bias, "dtype", X.dtype))
+    with record(model) as recording:
+        model(x)
+    assert recording.forwards == 1
+
+
+def test_what_others_have_put_in_place_of_a_call_stays(monkeypatch):
+    original, counted = nn.Module.__call__, []
+
+    def count(self, *args, **kwargs):
+        counted.append(type(self))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "__call__", count)
+    layer = nn.Linear(8, 4)
+    with record(layer):
+        layer(X)
+    assert counted == [nn.Linear] and nn.Module.__call__ is count
+
+
+def test_an_output_can_be_saved(tmp_path, recwarn):
+    model = net()
+    with record(model):
+        torch.save(model(X), tmp_path / "output.pt")
+    assert not recwarn.list
+
+
+def test_weights_that_are_changed_by_way_of_data():
+    model = net().eval()
+
+    def program():
+        for _ in range(5):
+            model.zero_grad()
+            loss_of(model(X), Y).backward()
+            for parameter in model.parameters():
+                parameter.data -= 0.1 * parameter.grad
+
+    assert seen(program, model) == {"trained-in-eval-mode"}
+
+
+def test_evaluation_under_a_checkpoint():
+    model = net()
+    optimizer = sgd(model)
+
+    def program():
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss_of(checkpoint(model, X, use_reentrant=False), Y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for _ in range(5):
+                checkpoint(model, X, use_reentrant=False)
+
+    assert seen(program, model) == {"evaluated-in-train-mode"}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_plain_average_in_an_ordinary_model(trained):
+    model = net()
+    model[1].momentum = None
+    optimizer = sgd(model)
+
+    def program():
+        if trained:
+            for _ in range(5):
+                step(model, optimizer)
+        with torch.no_grad():
+            look(model, batches(2))
+
+    assert seen(program, model) == ({"evaluated-in-train-mode"} if trained else set())
+
+
+def test_an_attack_whose_line_calls_twice():
+    model = net()
+    optimizer = sgd(model)
+
+    def program():
+        for _ in range(5):
+            model.eval()
+            x = X.clone().requires_grad_()
+            apart = F.mse_loss(model(x + 0.1), model(X))
+            direction = torch.autograd.grad(apart, x)[0].sign()
+            model.train()
+            step(model, optimizer, X + 0.1 * direction)
+
+    assert not seen(program, model)
+
+
+def test_an_attack_in_eval_mode_before_each_step_thaws_nothing():
+    model = net()
+    optimizer = sgd(model)
+
+    def program():
+        for _ in range(5):
+            model[1].eval()
+            x = X.clone().requires_grad_()
+            direction = torch.autograd.grad(loss_of(model(x), Y), x)[0].sign()
+            model[1].train()
+            step(model, optimizer, X + 0.1 * direction)
+
+    assert not seen(program, model)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = net(), net()
+
+
+def test_an_average_that_is_evaluated_in_train_mode():
+    model = Pair()
+    model.other.requires_grad_(False)
+    optimizer = sgd(model.one)
+
+    def program():
+        for _ in range(3):
+            for _ in range(5):
+                step(model.one, optimizer)
+                with torch.no_grad():
+                    for p, q in zip(model.other.parameters(), model.one.parameters(), strict=True):
+                        p.lerp_(q, 0.1)
+            with torch.no_grad():
+                look(model.other, batches(4))
+
+    assert seen(program, model) == {"evaluated-in-train-mode"}
+
+
+def test_a_teacher_beside_its_student_is_thawed():
+    model = Pair()
+    optimizer = sgd(model.one)
+
+    def program():
+        for _ in range(3):
+            model.train()
+            for _ in range(5):
+                with torch.no_grad():
+                    target = model.other(X)
+                optimizer.zero_grad()
+                F.mse_loss(model.one(X), target).backward()
+                optimizer.step()
+
+    assert "evaluated-in-train-mode" in seen(program, model)
+
+
+def test_a_wrapper_that_is_not_watched_is_passed_over():
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, x):
+            return self.module(x)
+
+    model = net()
+    wrapper = Wrapper(model)
+    optimizer = sgd(wrapper)
+    with record(model) as recording:
+        step(wrapper, optimizer)
+        with torch.no_grad():
+            wrapper(X)
+    (finding,) = recording.findings
+    assert linecache.getline(finding.where.file, finding.where.line).strip() == "wrapper(X)"

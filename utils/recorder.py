@@ -124,7 +124,9 @@ class _Key:
     trainable: tuple[str, ...]
     gradients: str
     purpose: str
+    cumulative: bool
     lone_layer: bool
+    all_below_in_train: bool
     version: int
 
 
@@ -305,8 +307,9 @@ class _Recorder:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.recording = Recording(type(model).__name__)
-        self._modules = list(model.modules())
         named = list(model.named_modules())
+        self._by_name = dict(named)
+        self._modules = list(self._by_name.values())
         self._listening = {name: module for name, module in named if listens(module)}
         self._inside: dict[int, tuple[str, list[tuple[str, nn.Module]]]] = {}
         for name, module in named:
@@ -316,11 +319,12 @@ class _Recorder:
             ]
             if inside or any(True for _ in module.parameters()):
                 self._inside[id(module)] = name, inside
-        self._cumulative = [m for m in self._modules if hasattr(m, "momentum")]
+        self._with_momentum = [m for m in self._modules if hasattr(m, "momentum")]
+        self._cumulative = {id(m) for m in self._with_momentum if m.momentum is None}
+        self._core = self._find_core()
         self._all_parameters = list(model.parameters())
         self._parameters = {id(p) for p in self._all_parameters}
         self._owned: dict[int, bool] = {}
-        self.busy = False
         self._thread = threading.get_ident()
         self._places: dict[tuple[CodeType, int], tuple[CodeType, int, Place, str]] = {}
         self._event: _Event | None = None
@@ -332,11 +336,28 @@ class _Recorder:
         self._segments: list[_Segment] = []
         self._bars: list[tuple[int, int, _Segment]] = []
         self._statistics: tuple[_Key, dict[str, Tensor]] | None = None
-        self._leaf_hooks: list[Any] = []
         self._recent: deque[tuple[Any, _Event]] = deque(maxlen=2)
         self._count = 0
         self._weights = _watched(model)
         self._versions = self._weight_versions()
+        self._values: list[complex] | None = self._weight_values()
+
+    def _find_core(self) -> list[nn.Module]:
+        """The modules of the innermost part that holds every listening layer and every weight.
+
+        What is around it are bare wrappers, whose mode says nothing.
+        """
+        core = self.model
+        while type(core).train is nn.Module.train:  # or it may freeze what is inside on purpose
+            inner = [m for m in core.children() if next(m.parameters(), None) is not None]
+            if len(inner) != 1 or "train" in vars(inner[0]) or not inner[0]._modules:
+                break
+            inside = {id(module) for module in inner[0].modules()}
+            own = next(core.parameters(recurse=False), None) is not None
+            if own or not all(id(module) in inside for module in self._listening.values()):
+                break
+            core = inner[0]
+        return list(core.modules())
 
     def __enter__(self) -> Recording:
         self._handle = register_optimizer_step_post_hook(self._stepped)
@@ -355,6 +376,8 @@ class _Recorder:
         if self._recent:
             self._notice_feeding(module, args)
         found = self._inside.get(id(module))
+        if found is None and "_orig_mod" in module._modules:  # what torch.compile has wrapped
+            found = self._inside.get(id(module._modules["_orig_mod"]))
         if found is None or threading.get_ident() != self._thread:
             return False
         if torch._C._current_graph_task_id() != -1:
@@ -368,14 +391,14 @@ class _Recorder:
         self._event = _Event(key, self._count)
         self._count += 1
         if measured.graph_bytes is None and key.gradients == "on" and not key.purpose:
-            self._meter = _Meter(self._parameters)
-            self._meter.__enter__()
-        self.busy = True
+            self._meter = _Meter.started(self._parameters)
+        _WAITING.remove(self)
         return True
 
     def finish(self) -> _Event | None:
         """Close what a call has opened; all that is left to do where it ended with an error."""
-        event, self._event, self.busy = self._event, None, False
+        event, self._event = self._event, None
+        _WAITING.append(self)
         if self._meter is not None:
             meter, self._meter = self._meter, None
             meter.__exit__()
@@ -390,11 +413,13 @@ class _Recorder:
             return
         event.from_input = _needs_gradient(args, kwargs)
         for tensor in _tensors(output):
-            if event.key.in_train and tensor.layout == torch.strided:
-                self._recent.append((tensor.untyped_storage(), event))
-            if tensor.requires_grad:
+            if event.key.in_train:
+                storage = _storage(tensor)
+                if storage is not None:
+                    self._recent.append((storage, event))
+            if tensor.grad_fn is not None:
                 event.graph = True
-                self._ask(tensor, event)
+                self._ask(tensor.grad_fn, event)
         self._window.append(event)
         if len(self._window) > WINDOW:
             self._settle(self._window.popleft())
@@ -402,31 +427,29 @@ class _Recorder:
     def _notice_feeding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """An output that another network is trained on, as a discriminator is on fakes."""
         for value in args:
-            if not isinstance(value, Tensor) or value.layout != torch.strided:
+            given = _storage(value)
+            if given is None:
                 continue
-            pointer = value.untyped_storage().data_ptr()
             for storage, event in self._recent:
-                if storage.data_ptr() == pointer and torch.is_grad_enabled():
+                if storage.data_ptr() == given.data_ptr() and torch.is_grad_enabled():
                     event.fed |= module.training and any(
                         p.requires_grad for p in module.parameters()
                     )
 
-    def _ask(self, tensor: Tensor, event: _Event) -> None:
-        """Learn of a backward pass through an output."""
+    def _ask(self, node: Any, event: _Event) -> None:
+        """Learn of a backward pass through an output.
 
-        def used(gradient: Tensor) -> None:
+        The hook is on the node of the graph, not on the tensor, which can be saved as without.
+        """
+
+        def used(gradients: Any) -> None:
             if event.use == "none":
                 event.use = "backward"
                 self._used.append(event)
                 if event.segment is not None:
                     event.segment.kept.late += 1
 
-        try:
-            handle = tensor.register_hook(used)
-        except RuntimeError:
-            return
-        if tensor.is_leaf:
-            self._leaf_hooks.append(handle)
+        node.register_prehook(used)
 
     def _stepped(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if id(optimizer) not in self._owned:
@@ -437,25 +460,42 @@ class _Recorder:
             )
         if self._owned[id(optimizer)]:
             self._step()
+            self._values = None  # to be read again only where a step by hand may have been
         else:
             for event in self._used:
                 event.elsewhere = True
 
     def _step(self) -> None:
         self.recording.steps += 1
+        # A gradient that was taken in eval mode, for saliency or an attack, is not what a step
+        # is made of where there is one of train mode too.
+        all_in_eval = all([event.key.whole_in_eval for event in self._used])
         for event in self._used:
-            event.use = "step"
+            if all_in_eval or not event.key.whole_in_eval:
+                event.use = "step"
         self._used.clear()
         self._recent.clear()
         self._versions = self._weight_versions()
 
     def _notice_steps_by_hand(self) -> None:
         """Weights that were changed without an optimiser since the last backward pass."""
-        if self._used and self._weight_versions() != self._versions:
+        if not self._used:
+            return
+        # What is changed by way of ``.data`` keeps its version, and has other values.
+        before, self._values = self._values, self._weight_values()
+        if self._weight_versions() != self._versions or before not in (None, self._values):
             self._step()
 
     def _weight_versions(self) -> list[int]:
         return [weight._version for weight in self._weights]
+
+    def _weight_values(self) -> list[complex]:
+        """The last number of each watched weight that has numbers to look at."""
+        return [
+            weight.detach()[(-1,) * weight.dim()].item()
+            for weight in self._weights
+            if _storage(weight) is not None and not weight.is_meta and weight.numel()
+        ]
 
     def _key(self, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]) -> _Key:
         in_train = tuple([n for n, m in inside if m.training])
@@ -463,9 +503,12 @@ class _Recorder:
             gradients = "on"
         else:
             gradients = "inference" if torch.is_inference_mode_enabled() else "no_grad"
-        whole = not in_train and not any([m.training for m in self._modules])
+        whole = not in_train and not any([m.training for m in self._core])
         code, line, where, purpose = self._place()
-        if in_train and any([m.momentum is None for m in self._cumulative if m.training]):
+        cumulative = in_train and [
+            m for m in self._with_momentum if m.momentum is None and m.training
+        ]
+        if cumulative and any(id(m) not in self._cumulative for m in cumulative):
             purpose = purpose or "statistics"
         parts = (code, line, where, id(module), in_train, module.training, whole, gradients)
         trained = tuple([p.requires_grad for p in self._all_parameters])
@@ -483,7 +526,9 @@ class _Recorder:
                 trainable,
                 gradients,
                 purpose,
+                bool(cumulative),
                 not self.model.training and not module._modules,
+                all(m.training for m in module.modules() if m is not module),
                 max((p._version for p in module.parameters()), default=0),
             )
             self._measured[key] = _Measured()
@@ -503,7 +548,7 @@ class _Recorder:
         """Whether the layer, or the part that a layer without weights belongs to, is trained."""
         own = list(layer.parameters())
         if not own and name:
-            own = list(self.model.get_submodule(name.rpartition(".")[0]).parameters())
+            own = list(self._by_name[name.rpartition(".")[0]].parameters())
         return any(p.requires_grad for p in own)
 
     def _watch_statistics(self, key: _Key, measured: _Measured) -> None:
@@ -529,10 +574,13 @@ class _Recorder:
         key, before = self._statistics
         self._statistics = None
         for name, old in before.items():
-            layer: Any = self._listening[name]
-            new, variance = layer.running_mean.detach(), layer.running_var.detach()
+            layer = self._listening[name]
+            new, variance = getattr(layer, "running_mean", None), getattr(layer, "running_var", 1)
+            if not isinstance(new, Tensor) or (new.shape, new.device) != (old.shape, old.device):
+                continue  # it has been replaced, or has moved to another device
             if not torch.equal(old, new):
-                moved = float(((new - old).abs() / (variance + layer.eps).sqrt()).max())
+                scale = (torch.as_tensor(variance) + getattr(layer, "eps", 1e-5)) ** 0.5
+                moved = float(((new.detach() - old).abs() / scale).max())
                 largest = self._measured[key].moved
                 largest[name] = max(largest.get(name, 0.0), moved)
 
@@ -572,8 +620,6 @@ class _Recorder:
 
     def _close(self) -> None:
         """Settle what is open, and judge."""
-        for handle in self._leaf_hooks:
-            handle.remove()
         self._notice_steps_by_hand()
         self._close_statistics()
         while self._window:
@@ -612,7 +658,7 @@ class _Recorder:
         for segment in self._segments:
             if segment.learned:
                 learned[segment.key] = learned.get(segment.key, 0) + segment.forwards
-        # A few forwards that were skipped in training are no evaluation.
+        stepped = {segment.key for segment in self._segments if segment.use == "step"}
         idle = [
             segment
             for segment in self._segments
@@ -620,7 +666,7 @@ class _Recorder:
             and not segment.key.purpose
             and (
                 segment.key not in learned
-                or (segment.longest > 1 and 4 * segment.forwards >= learned[segment.key])
+                or _is_regular(segment, learned[segment.key], segment.key in stepped)
             )
         ]
         for segment in self._segments:
@@ -628,6 +674,7 @@ class _Recorder:
                 segment.use == "backward"
                 and segment.attacks == segment.forwards
                 and not segment.elsewhere
+                and segment.key not in stepped
             )
             if segment in idle or (only_looked and not segment.key.purpose):
                 self._judge_mode(segment)
@@ -636,7 +683,7 @@ class _Recorder:
                 self._judge_graph(segment)
         for segment in self._segments:
             key, taught = segment.key, segment.use == "step"
-            if taught and key.whole_in_eval and self._listening and not segment.attacks:
+            if taught and key.whole_in_eval and key.trainable:
                 names = first_few(
                     [f"{n!r} ({type(m).__name__})" for n, m in self._listening.items()]
                 )
@@ -651,9 +698,15 @@ class _Recorder:
 
     def _judge_mode(self, segment: _Segment) -> None:
         key = segment.key
-        if not key.in_train or not key.training or segment.fed == segment.forwards:
+        if not key.in_train or segment.fed == segment.forwards:
             return
-        if key.lone_layer or self._feeds_the_next(segment) or self._is_averaged(key):
+        # Monte Carlo dropout, or statistics that are estimated again, in a model in eval mode.
+        if not key.training and not (key.all_below_in_train and self._measured[key].moved):
+            return
+        if key.cumulative and not self.recording.steps:
+            return
+        averaged = segment.longest <= 2 and self._is_averaged(key)
+        if key.lone_layer or self._feeds_the_next(segment) or averaged:
             return
         kinds = sorted({type(self._listening[name]).__name__ for name in key.in_train})
         moved = self._measured[key].moved
@@ -677,9 +730,15 @@ class _Recorder:
         )
 
     def _feeds_the_next(self, segment: _Segment) -> bool:
-        """Whether one forward of a part is followed, each time, by training of another part."""
+        """Whether one forward of a part is followed, each time, by training of another part.
+
+        So it is with a generator that makes fakes. A part that is never trained itself, such as
+        a teacher, has no business in train mode.
+        """
         place = self._segments.index(segment) + 1
         name = segment.key.module
+        if not any(s.learned and s.key.module == name for s in self._segments):
+            return False
         if not name or segment.forwards != segment.rounds or place == len(self._segments):
             return False
         following = self._segments[place]
@@ -692,7 +751,7 @@ class _Recorder:
 
     def _is_averaged(self, key: _Key) -> bool:
         """Whether a part without gradients has weights that follow another network's."""
-        weights = list(self.model.get_submodule(key.module).parameters()) if key.module else []
+        weights = list(self._by_name[key.module].parameters()) if key.module else []
         frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
         return frozen and any(weight._version > key.version for weight in weights)
 
@@ -713,6 +772,8 @@ class _Recorder:
             key = segment.key
             if segment.use != "step" or key.whole_in_eval or key.purpose:
                 continue
+            if segment.attacks == segment.forwards:
+                continue  # a gradient for the input, taken in a mode of its own
             thawed = [
                 name
                 for name in key.in_train
@@ -740,8 +801,23 @@ class _Recorder:
             self.recording.findings.append(LoopFinding(kind, evidence, cure, key.where))
 
 
+def _is_regular(segment: _Segment, learned: int, stepped: bool) -> bool:
+    """Whether forwards at a line that also trains are an evaluation.
+
+    A few batches that training skips, one or two in a row, are none; nor is a second call in
+    the line of an attack, whose gradient is not asked for.
+    """
+    if segment.longest > 1 and 4 * segment.forwards >= learned:
+        return True
+    if stepped and segment.forwards > 2 and 2 * segment.forwards >= learned:
+        return True
+    return segment.rounds > 1 and segment.longest > 2
+
+
 _CALL = nn.Module.__call__
 _RUNNING: list[_Recorder] = []
+_WAITING: list[_Recorder] = []
+"""Those of them that are not inside a call which they note."""
 
 
 def _watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -750,9 +826,11 @@ def _watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     Global forward hooks would see the same calls, and cost eight times as much: PyTorch's path
     with hooks is slow for each module inside as well.
     """
-    watching: list[_Recorder] = []
-    for recorder in _RUNNING:
-        if not recorder.busy and recorder.begin(module, args):
+    if not _WAITING or torch.compiler.is_compiling():
+        return _CALL(module, *args, **kwargs)
+    watching = []
+    for recorder in tuple(_WAITING):  # a comprehension would be one frame more
+        if recorder.begin(module, args):
             watching.append(recorder)
     if not watching:
         return _CALL(module, *args, **kwargs)
@@ -768,13 +846,18 @@ def _watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 
 def _start(recorder: _Recorder) -> None:
+    global _CALL
+    if not _RUNNING:
+        _CALL = nn.Module.__call__  # which somebody else may have replaced
+        nn.Module.__call__ = _watched_call  # type: ignore[method-assign]
     _RUNNING.append(recorder)
-    nn.Module.__call__ = _watched_call  # type: ignore[method-assign]
+    _WAITING.append(recorder)
 
 
 def _stop(recorder: _Recorder) -> None:
     _RUNNING.remove(recorder)
-    if not _RUNNING:
+    _WAITING.remove(recorder)
+    if not _RUNNING and nn.Module.__call__ is _watched_call:
         nn.Module.__call__ = _CALL  # type: ignore[method-assign]
 
 
@@ -787,16 +870,24 @@ class _Meter:
         self._parameters = parameters
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
-    def _pack(self, tensor: Tensor) -> Tensor:
-        if id(tensor) not in self._parameters and tensor.layout == torch.strided:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self._seen:
-                self._seen.add(storage.data_ptr())
-                self.bytes += storage.nbytes()
-        return tensor
+    @classmethod
+    def started(cls, parameters: set[int]) -> _Meter | None:
+        """A meter that runs; None where saved tensors cannot be looked at, as in torch.func."""
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return None
+        meter = cls(parameters)
+        try:
+            meter._hooks.__enter__()
+        except RuntimeError:
+            return None
+        return meter
 
-    def __enter__(self) -> None:
-        self._hooks.__enter__()
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = None if id(tensor) in self._parameters else _storage(tensor)
+        if storage is not None and storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
 
     def __exit__(self) -> None:
         self._hooks.__exit__()
@@ -806,6 +897,18 @@ def _watched(model: nn.Module) -> list[Tensor]:
     """The first and the last weight: enough to see that someone changed the weights."""
     weights = list(model.parameters())
     return [*weights[:1], *weights[-1:]]
+
+
+def _storage(value: Any) -> torch.UntypedStorage | None:
+    """The memory of a plain tensor; None for what has none of its own to look at."""
+    if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
+        return None
+    try:
+        storage = value.untyped_storage()
+        storage.data_ptr()
+    except RuntimeError:  # a tensor that forward-mode differentiation has wrapped
+        return None
+    return storage
 
 
 def _tensors(output: Any) -> list[Tensor]:
@@ -845,6 +948,7 @@ def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
     """
     start = frame
     caller: Any = None
+    wrapper: Any = None
     purpose = ""
     while frame is not None:
         code = frame.f_code
@@ -852,8 +956,10 @@ def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
         if file.startswith(TORCH) or file.startswith(HERE):
             if code.co_name == "update_bn":
                 purpose = "statistics"
-            elif file.endswith("checkpoint.py"):
-                purpose = "checkpoint"
+            elif file.endswith("checkpoint.py") and code.co_name == "forward":
+                purpose = "checkpoint"  # the reentrant kind, which runs without gradients
+        elif _is_forward(frame):
+            wrapper = wrapper or frame
         elif caller is None:
             caller = frame
             if not _is_library(file):
@@ -862,7 +968,7 @@ def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
             break
         frame = frame.f_back
     if caller is None:
-        caller = frame or start
+        caller = frame or wrapper or start
     user = frame or caller
     code = user.f_code
     file = "<cell>" if "ipykernel" in code.co_filename else code.co_filename
@@ -871,6 +977,12 @@ def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
         around = around.f_back
     where = Place(file, user.f_lineno, around.f_code.co_name)
     return caller.f_code, caller.f_lineno, where, purpose
+
+
+def _is_forward(frame: Any) -> bool:
+    """Whether it is the ``forward`` of a module around the one that is watched."""
+    name = frame.f_code.co_name
+    return name == "forward" and isinstance(frame.f_locals.get("self"), nn.Module)
 
 
 def _size(count: int) -> str:
