@@ -38,6 +38,12 @@ def test_expect_error_lets_the_named_error_through(capsys):
     assert capsys.readouterr().out.startswith("ValueError: quite wrong")
 
 
+def test_a_message_is_printed_without_the_terminals_colours(capsys):
+    with expect_error(ValueError, "wrong"):
+        raise ValueError("\x1b[1mquite\x1b[0m wrong")
+    assert capsys.readouterr().out == "ValueError: quite wrong\n"
+
+
 def test_expect_error_does_not_hide_a_typo():
     with pytest.raises(NameError), expect_error(ValueError, "wrong"):
         undefined_name  # noqa: B018, F821

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -47,6 +48,8 @@ def check_prediction(guess: object, measured: object, *, tolerance: float = TOLE
 
 WIDTH = 90
 """Characters in a line of an error that :func:`expect_error` prints; it prints two at most."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What switches a terminal's colours and weights."""
 
 
 @contextmanager
@@ -79,8 +82,8 @@ def expect_error(error: type[BaseException], message: str) -> Iterator[None]:
             raise AssertionError(
                 f"expected {error.__name__} with {message!r} in its message, got: {raised}"
             ) from raised
-        message = shorten(f"{type(raised).__name__}: {raised}", 2 * WIDTH - 10, placeholder=" ...")
-        print(fill(message, WIDTH))
+        plain = COLOUR.sub("", f"{type(raised).__name__}: {raised}")
+        print(fill(shorten(plain, 2 * WIDTH - 10, placeholder=" ..."), WIDTH))
     else:
         raise AssertionError(f"expected {error.__name__} with {message!r}, but nothing was raised")
 
