@@ -19,7 +19,12 @@ from utils.modes import keep_in_eval
 from utils.recorder import record
 from utils.training import fit
 
-CALL = nn.Module.__call__
+
+def calls(model):
+    """What each class in the model says of `__call__` itself."""
+    return [vars(cls).get("__call__") for part in model.modules() for cls in type(part).__mro__]
+
+
 loss_of = nn.CrossEntropyLoss()
 
 
@@ -209,12 +214,13 @@ def test_right_program_is_left_alone_and_unchanged(program):
     program(alone)
     rng = torch.get_rng_state()
     watched = Program()
+    before = calls(watched.model)
     with record(watched.model) as recording:
         program(watched)
     assert recording.findings == [], recording
     assert all(torch.equal(a, b) for a, b in zip(state(watched), state(alone), strict=True))
     assert torch.equal(torch.get_rng_state(), rng)
-    assert nn.Module.__call__ is CALL
+    assert calls(watched.model) == before
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in watched.model.modules())
 
 
@@ -410,12 +416,12 @@ def test_a_long_program_is_a_few_lines():
 
 
 def test_an_error_passes_and_leaves_no_hook_behind():
-    call = nn.Module.__call__
     p = Program()
+    before = calls(p.model)
     with pytest.raises(RuntimeError, match="shapes"), record(p.model) as recording:
         look(p.model, p.data)
         p.model(torch.ones(3, 3))
-    assert nn.Module.__call__ is call
+    assert calls(p.model) == before
     assert [f.kind for f in recording.findings] == ["evaluated-in-train-mode", "graph-never-used"]
 
 
@@ -748,6 +754,54 @@ def test_what_others_have_put_in_place_of_a_call_stays(monkeypatch):
     with record(layer):
         layer(X)
     assert counted == [nn.Linear] and nn.Module.__call__ is count
+
+
+def test_what_others_put_in_place_of_a_call_meanwhile_stays(monkeypatch):
+    original = nn.Linear.__call__
+    model = net()
+    with record(model) as recording:
+        monkeypatch.setattr(nn.Linear, "__call__", lambda self, x: original(self, x), raising=False)
+        model(X)
+    assert recording.forwards == 1
+    assert vars(nn.Linear)["__call__"] is not original
+
+
+def test_classes_with_a_call_of_their_own():
+    class Doubling(nn.Linear):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    class Again(Doubling):
+        pass
+
+    model = nn.Sequential(Again(8, 4), nn.Linear(4, 2), nn.Dropout()).eval()
+    before, expected = calls(model), model(X)
+    with record(model) as recording:
+        assert torch.equal(model(X), expected)
+        assert torch.equal(model[0](X), 2 * F.linear(X, model[0].weight, model[0].bias))
+    assert recording.forwards == 2 and calls(model) == before
+
+
+@pytest.mark.parametrize("around", [nn.Sequential, nn.ModuleList])
+def test_fakes_for_a_network_of_other_classes(around):
+    class Judge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = around([]) if around is nn.ModuleList else around(nn.Flatten())
+            self.parts.append(nn.Conv1d(1, 1, 8))
+
+        def forward(self, x):
+            return [part(x[:, None]) for part in self.parts][-1]
+
+    generator = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh())
+    judge = Judge()
+    optimizer = torch.optim.SGD(judge.parameters(), lr=0.1)
+    with record(generator) as recording:
+        for _ in range(4):
+            fakes = generator(torch.randn(16, 4)).detach()
+            judge(fakes).mean().backward()
+            optimizer.step()
+    assert "evaluated-in-train-mode" not in [f.kind for f in recording.findings]
 
 
 def test_an_output_can_be_saved(tmp_path, recwarn):

@@ -8,6 +8,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Literal, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -198,8 +199,9 @@ def listens(module: nn.Module) -> bool:
 
 def _known_to_listen(module: nn.Module) -> bool | None:
     """What is known of a class of torch.nn; None for other classes."""
-    name = getattr(module, "original_name", type(module).__name__)
-    if isinstance(module, _BatchNorm | _InstanceNorm) or name.startswith(("BatchNorm", "Inst")):
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    name = str(module.original_name) if scripted else type(module).__name__
+    if isinstance(module, (_BatchNorm, _InstanceNorm)) or name.startswith(("BatchNorm", "Inst")):
         return getattr(module, "running_mean", None) is not None
     if isinstance(module, _DropoutNd) or name in DROPOUTS:
         return getattr(module, "p", 1) > 0

@@ -8,10 +8,10 @@ import sys
 import sysconfig
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from glob import glob
 from html import escape
 from types import CodeType
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
@@ -34,6 +35,8 @@ MEASURED = 3
 """Segments of a kind whose running statistics are compared before and after."""
 DRAWN = 1000
 """Segments that are kept for the timeline."""
+TAKING_IN = (nn.Sequential, nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Classes with which a discriminator, say, begins."""
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
@@ -110,12 +113,21 @@ class Phase:
     last: int = 0
 
 
+class _Caller(NamedTuple):
+    """Who called a module: the innermost line outside PyTorch, and the line of the user's own."""
+
+    file: str
+    line: int
+    where: Place
+    purpose: str
+
+
 @dataclass(frozen=True, eq=False)
 class _Key:
     """What makes two forwards alike, but for their use."""
 
-    code: tuple[str, int]
     where: Place
+    purpose: str
     module: str
     in_train: tuple[str, ...]
     listening: int
@@ -123,7 +135,6 @@ class _Key:
     whole_in_eval: bool
     trainable: tuple[str, ...]
     gradients: str
-    purpose: str
     cumulative: bool
     lone_layer: bool
     all_below_in_train: bool
@@ -188,13 +199,34 @@ class _Segment:
         return self.use != "none" or self.late > 0
 
 
+@dataclass(slots=True)
+class _Bar:
+    """A stretch of the timeline: the forwards of one segment before it is folded into another."""
+
+    first: int
+    segment: _Segment
+    forwards: int = 0
+
+
 @dataclass
 class _Measured:
     """What was measured of the forwards of one key, at the first few of them."""
 
     graph_bytes: int | None = None
-    moved: dict[str, float] = field(default_factory=dict)
     segments: int = 0
+    statistics: list[tuple[str, Tensor, Tensor, Tensor | float, float]] = field(
+        default_factory=list
+    )
+
+    @property
+    def moved(self) -> dict[str, float]:
+        """How far each layer's running mean moved at most, in standard deviations."""
+        largest: dict[str, float] = {}
+        for name, old, new, variance, eps in self.statistics:
+            if not torch.equal(old, new):
+                moved = float(((new.detach() - old).abs() / (variance + eps) ** 0.5).max())
+                largest[name] = max(largest.get(name, 0.0), moved)
+        return largest
 
 
 class Recording(Report):
@@ -309,24 +341,16 @@ class _Recorder:
         self.recording = Recording(type(model).__name__)
         named = list(model.named_modules())
         self._by_name = dict(named)
-        self._modules = list(self._by_name.values())
+        self.classes = _classes(self._by_name.values())
         self._listening = {name: module for name, module in named if listens(module)}
-        self._inside: dict[int, tuple[str, list[tuple[str, nn.Module]]]] = {}
-        for name, module in named:
-            prefix = f"{name}." if name else ""
-            inside = [
-                (n, m) for n, m in self._listening.items() if n == name or n.startswith(prefix)
-            ]
-            if inside or any(True for _ in module.parameters()):
-                self._inside[id(module)] = name, inside
-        self._with_momentum = [m for m in self._modules if hasattr(m, "momentum")]
+        self._inside = self._find_inside()
+        self._with_momentum = [module for _, module in named if "momentum" in vars(module)]
         self._cumulative = {id(m) for m in self._with_momentum if m.momentum is None}
-        self._core = self._find_core()
         self._all_parameters = list(model.parameters())
         self._parameters = {id(p) for p in self._all_parameters}
         self._owned: dict[int, bool] = {}
         self._thread = threading.get_ident()
-        self._places: dict[tuple[CodeType, int], tuple[CodeType, int, Place, str]] = {}
+        self._callers: dict[tuple[int, int], tuple[CodeType, _Caller]] = {}
         self._event: _Event | None = None
         self._meter: _Meter | None = None
         self._keys: dict[Any, _Key] = {}
@@ -334,15 +358,29 @@ class _Recorder:
         self._window: deque[_Event] = deque()
         self._used: deque[_Event] = deque(maxlen=16 * WINDOW)
         self._segments: list[_Segment] = []
-        self._bars: list[tuple[int, int, _Segment]] = []
+        self._bars: list[_Bar] = []
         self._statistics: tuple[_Key, dict[str, Tensor]] | None = None
         self._recent: deque[tuple[Any, _Event]] = deque(maxlen=2)
         self._count = 0
-        self._weights = _watched(model)
+        # The first and the last weight: enough to see that someone changed the weights.
+        self._weights = [*self._all_parameters[:1], *self._all_parameters[-1:]]
         self._versions = self._weight_versions()
         self._values: list[complex] | None = self._weight_values()
 
-    def _find_core(self) -> list[nn.Module]:
+    def _find_inside(self) -> dict[int, tuple[str, list[tuple[str, nn.Module]]]]:
+        """For each part with weights or layers that listen, its name and those layers."""
+        inside: dict[str, list[tuple[str, nn.Module]]] = {}
+        for name, module in self._by_name.items():
+            hears = name in self._listening
+            if hears or any(weight is not None for weight in module._parameters.values()):
+                for part in _around(name):
+                    layers = inside.setdefault(part, [])
+                    if hears:
+                        layers.append((name, module))
+        return {id(self._by_name[part]): (part, layers) for part, layers in inside.items()}
+
+    @cached_property
+    def _core(self) -> list[nn.Module]:
         """The modules of the innermost part that holds every listening layer and every weight.
 
         What is around it are bare wrappers, whose mode says nothing.
@@ -498,51 +536,67 @@ class _Recorder:
         ]
 
     def _key(self, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]) -> _Key:
-        in_train = tuple([n for n, m in inside if m.training])
+        """What is known of a call, looked up by what may have changed since the last one."""
+        modes = [layer.training for _, layer in inside]
+        caller = self._caller()
+        state = (
+            caller,
+            name,
+            module.training,
+            True in modes or any([part.training for part in self._core]),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            *modes,
+            *[weight.requires_grad for weight in self._all_parameters],
+            *[layer.momentum is None and layer.training for layer in self._with_momentum],
+        )
+        key = self._keys.get(state)
+        if key is None:
+            key = self._keys[state] = self._new_key(caller, module, name, inside)
+        return key
+
+    def _new_key(
+        self, caller: _Caller, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]
+    ) -> _Key:
+        in_train = tuple([n for n, layer in inside if layer.training])
         if torch.is_grad_enabled():
             gradients = "on"
         else:
             gradients = "inference" if torch.is_inference_mode_enabled() else "no_grad"
-        whole = not in_train and not any([m.training for m in self._core])
-        code, line, where, purpose = self._place()
+        purpose = caller.purpose
         cumulative = in_train and [
             m for m in self._with_momentum if m.momentum is None and m.training
         ]
         if cumulative and any(id(m) not in self._cumulative for m in cumulative):
             purpose = purpose or "statistics"
-        parts = (code, line, where, id(module), in_train, module.training, whole, gradients)
-        trained = tuple([p.requires_grad for p in self._all_parameters])
-        key = self._keys.get((parts, purpose, trained))
-        if key is None:
-            trainable = tuple(n for n, m in inside if self._is_trainable(n, m))
-            key = self._keys[parts, purpose, trained] = _Key(
-                (code.co_filename, line),
-                where,
-                name,
-                in_train,
-                len(inside),
-                module.training,
-                whole,
-                trainable,
-                gradients,
-                purpose,
-                bool(cumulative),
-                not self.model.training and not module._modules,
-                all(m.training for m in module.modules() if m is not module),
-                max((p._version for p in module.parameters()), default=0),
-            )
-            self._measured[key] = _Measured()
+        key = _Key(
+            caller.where,
+            purpose,
+            name,
+            in_train,
+            len(inside),
+            module.training,
+            not in_train and not any([part.training for part in self._core]),
+            tuple([n for n, layer in inside if self._is_trainable(n, layer)]),
+            gradients,
+            bool(cumulative),
+            not self.model.training and not module._modules,
+            all(m.training for m in module.modules() if m is not module),
+            max((p._version for p in module.parameters()), default=0),
+        )
+        self._measured[key] = _Measured()
         return key
 
-    def _place(self) -> tuple[CodeType, int, Place, str]:
+    def _caller(self) -> _Caller:
         """The line that called, looked up once."""
         frame = sys._getframe(4)
-        known = self._places.get((frame.f_code, frame.f_lineno))
+        at = id(frame.f_code), frame.f_lasti
+        known = self._callers.get(at)
         if known is None:
-            known = _place(frame)
-            if known[0] is frame.f_code and not known[3] and not _is_library(known[2].file):
-                self._places[frame.f_code, frame.f_lineno] = known
-        return known
+            known = code, caller = _find_caller(frame)
+            if code is frame.f_code and not caller.purpose and not _is_library(caller.where.file):
+                self._callers[at] = known  # which holds the code, so that its id stays its own
+        return known[1]
 
     def _is_trainable(self, name: str, layer: nn.Module) -> bool:
         """Whether the layer, or the part that a layer without weights belongs to, is trained."""
@@ -568,21 +622,20 @@ class _Recorder:
                 },
             )
 
-    def _close_statistics(self) -> None:
+    def _close_statistics(self, last: bool = False) -> None:
         if self._statistics is None:
             return
         key, before = self._statistics
         self._statistics = None
         for name, old in before.items():
             layer = self._listening[name]
-            new, variance = getattr(layer, "running_mean", None), getattr(layer, "running_var", 1)
+            new, variance = getattr(layer, "running_mean", None), getattr(layer, "running_var", 1.0)
             if not isinstance(new, Tensor) or (new.shape, new.device) != (old.shape, old.device):
                 continue  # it has been replaced, or has moved to another device
-            if not torch.equal(old, new):
-                scale = (torch.as_tensor(variance) + getattr(layer, "eps", 1e-5)) ** 0.5
-                moved = float(((new.detach() - old).abs() / scale).max())
-                largest = self._measured[key].moved
-                largest[name] = max(largest.get(name, 0.0), moved)
+            if not last:
+                new, variance = new.detach().clone(), torch.as_tensor(variance).detach().clone()
+            eps = getattr(layer, "eps", 1e-5)
+            self._measured[key].statistics.append((name, old, new, variance, eps))
 
     def _settle(self, event: _Event) -> None:
         """Put a forward whose use is known, or given up on, into its segment."""
@@ -592,7 +645,7 @@ class _Recorder:
             self._fold()
             self._segments.append(last)
             if len(self._bars) < DRAWN:
-                self._bars.append((event.index, 0, last))
+                self._bars.append(_Bar(event.index, last))
         last.forwards += 1
         last.longest = max(last.longest, last.forwards)
         last.last = event.index
@@ -600,9 +653,8 @@ class _Recorder:
         last.attacks += event.from_input
         last.fed += event.fed
         last.elsewhere += event.elsewhere
-        if self._bars and self._bars[-1][2] is last:
-            first, count, _ = self._bars[-1]
-            self._bars[-1] = first, count + 1, last
+        if self._bars[-1].segment is last:
+            self._bars[-1].forwards += 1
         event.segment = last
 
     def _fold(self) -> None:
@@ -621,14 +673,14 @@ class _Recorder:
     def _close(self) -> None:
         """Settle what is open, and judge."""
         self._notice_steps_by_hand()
-        self._close_statistics()
+        self._close_statistics(last=True)
         while self._window:
             self._settle(self._window.popleft())
         self._fold()
         phases = {id(segment): self._phase(segment) for segment in self._segments}
         self.recording.phases = list(phases.values())
         self.recording.bars = [
-            (first, count, phases[id(segment.kept)]) for first, count, segment in self._bars
+            (bar.first, bar.forwards, phases[id(bar.segment.kept)]) for bar in self._bars
         ]
         self.recording.forwards = self._count
         self._judge()
@@ -814,42 +866,81 @@ def _is_regular(segment: _Segment, learned: int, stepped: bool) -> bool:
     return segment.rounds > 1 and segment.longest > 2
 
 
-_CALL = nn.Module.__call__
 _RUNNING: list[_Recorder] = []
 _WAITING: list[_Recorder] = []
 """Those of them that are not inside a call which they note."""
+_STAND_INS: dict[type, tuple[Any, Any]] = {}
+"""For each class that is watched: what stands in for its ``__call__``, and its own, if any."""
 
 
-def _watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Stand in for ``Module.__call__`` while something is recorded.
+def _stand_in(cls: type, own: Any) -> Callable[..., Any]:
+    """Make what stands in for the ``__call__`` of one class while something is recorded.
 
     Global forward hooks would see the same calls, and cost eight times as much: PyTorch's path
-    with hooks is slow for each module inside as well.
+    with hooks is slow for each module inside as well. To stand in for ``Module.__call__`` would
+    empty what Python remembers of every class of modules, twice for each recording.
     """
-    if not _WAITING or torch.compiler.is_compiling():
-        return _CALL(module, *args, **kwargs)
-    watching = []
-    for recorder in tuple(_WAITING):  # a comprehension would be one frame more
-        if recorder.begin(module, args):
-            watching.append(recorder)
-    if not watching:
-        return _CALL(module, *args, **kwargs)
-    try:
-        output = _CALL(module, *args, **kwargs)
-    except BaseException:
+    plain = super(cls, cls).__call__ is nn.Module.__call__  # type: ignore[arg-type]
+
+    def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if own is not None:
+            call = own
+        elif plain:
+            call = nn.Module.__call__  # looked up each time: others may stand in for it
+        else:
+            call = super(cls, type(module)).__call__  # type: ignore[arg-type]
+        if not _WAITING or torch.compiler.is_compiling():
+            return call(module, *args, **kwargs)
+        watching = []
+        for recorder in tuple(_WAITING):  # a comprehension would be one frame more
+            if recorder.begin(module, args):
+                watching.append(recorder)
+        if not watching:
+            return call(module, *args, **kwargs)
+        try:
+            output = call(module, *args, **kwargs)
+        except BaseException:
+            for recorder in watching:
+                recorder.finish()
+            raise
         for recorder in watching:
-            recorder.finish()
-        raise
-    for recorder in watching:
-        recorder.end(args, kwargs, output)
-    return output
+            recorder.end(args, kwargs, output)
+        return output
+
+    return watched_call
+
+
+def _classes(modules: Iterable[nn.Module]) -> set[type]:
+    """The classes through which modules may be called, lazy and compiled ones too.
+
+    And those by which another network is likely to take in what this one has made.
+    """
+    classes = {type(module) for module in modules}
+    become = {getattr(cls, "cls_to_become", None) for cls in classes}
+    return {*classes, *filter(None, become), OptimizedModule, *TAKING_IN}
+
+
+def _around(name: str) -> list[str]:
+    """The qualified names of a module and of those around it, the root last.
+
+    Examples
+    --------
+    >>> _around("encoder.0.norm")
+    ['encoder.0.norm', 'encoder.0', 'encoder', '']
+    """
+    names = [name]
+    while name:
+        name = name.rpartition(".")[0]
+        names.append(name)
+    return names
 
 
 def _start(recorder: _Recorder) -> None:
-    global _CALL
-    if not _RUNNING:
-        _CALL = nn.Module.__call__  # which somebody else may have replaced
-        nn.Module.__call__ = _watched_call  # type: ignore[method-assign]
+    for cls in recorder.classes - _STAND_INS.keys():
+        own = vars(cls).get("__call__")
+        stand_in = _stand_in(cls, own)
+        _STAND_INS[cls] = stand_in, own
+        cls.__call__ = stand_in  # type: ignore[method-assign]
     _RUNNING.append(recorder)
     _WAITING.append(recorder)
 
@@ -857,8 +948,15 @@ def _start(recorder: _Recorder) -> None:
 def _stop(recorder: _Recorder) -> None:
     _RUNNING.remove(recorder)
     _WAITING.remove(recorder)
-    if not _RUNNING and nn.Module.__call__ is _watched_call:
-        nn.Module.__call__ = _CALL  # type: ignore[method-assign]
+    needed = {cls for running in _RUNNING for cls in running.classes}
+    for cls in _STAND_INS.keys() - needed:
+        stand_in, own = _STAND_INS.pop(cls)
+        if vars(cls).get("__call__") is not stand_in:
+            continue  # somebody else has replaced it since
+        if own is None:
+            del cls.__call__
+        else:
+            cls.__call__ = own  # type: ignore[method-assign]
 
 
 class _Meter:
@@ -891,12 +989,6 @@ class _Meter:
 
     def __exit__(self) -> None:
         self._hooks.__exit__()
-
-
-def _watched(model: nn.Module) -> list[Tensor]:
-    """The first and the last weight: enough to see that someone changed the weights."""
-    weights = list(model.parameters())
-    return [*weights[:1], *weights[-1:]]
 
 
 def _storage(value: Any) -> torch.UntypedStorage | None:
@@ -940,7 +1032,7 @@ def _library_folders() -> frozenset[str]:
     return frozenset(os.path.abspath(folder) + os.sep for folder in folders if folder) | {HERE}
 
 
-def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
+def _find_caller(frame: Any) -> tuple[CodeType, _Caller]:
     """Find who called, and what for where a function of PyTorch says so.
 
     The innermost frame outside PyTorch tells phases apart; the first line of the user's own
@@ -976,7 +1068,7 @@ def _place(frame: Any) -> tuple[CodeType, int, Place, str]:
     while around.f_code.co_name in COMPREHENSIONS and around.f_back is not None:
         around = around.f_back
     where = Place(file, user.f_lineno, around.f_code.co_name)
-    return caller.f_code, caller.f_lineno, where, purpose
+    return caller.f_code, _Caller(caller.f_code.co_filename, caller.f_lineno, where, purpose)
 
 
 def _is_forward(frame: Any) -> bool:
