@@ -590,6 +590,29 @@ def test_a_compiled_model_is_compiled_as_without():
     assert [finding.kind for finding in recording.findings] == ["evaluated-in-train-mode"]
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = net()
+
+    def forward(self, x):
+        return 2 * self.body(x)
+
+
+@pytest.mark.parametrize("make", [net, Scaled])
+def test_a_model_compiled_in_place_is_compiled_as_without(make):
+    graphs = {}
+    for watched in (False, True):
+        torch.compiler.reset()
+        codes = graphs[watched] = []
+        model = make().eval()
+        model.compile(backend=lambda graph, inputs, codes=codes: codes.append(graph.code) or graph)
+        with record(model if watched else nn.Linear(1, 1)) as recording, torch.no_grad():
+            look(model, [(X, Y), (X, Y)])
+        assert recording.forwards == 2 * watched
+    assert graphs[True] == graphs[False]
+
+
 class OwnNorm(nn.Module):
     def __init__(self):
         super().__init__()

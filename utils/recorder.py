@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
+from torch._dynamo.eval_frame import skip_code
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
@@ -907,6 +908,7 @@ def _stand_in(cls: type, own: Any) -> Callable[..., Any]:
             recorder.end(args, kwargs, output)
         return output
 
+    skip_code(watched_call.__code__)  # where a model compiles itself, not this frame around it
     return watched_call
 
 
