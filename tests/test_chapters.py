@@ -198,6 +198,13 @@ def test_the_chapter_runs_in_colab_and_unchanged_here(path):
     assert "remove-cell" in tags(first) and "OWNER/REPOSITORY" in source(first)
 
 
+@each_numbered
+def test_the_landing_page_says_how_long_the_chapter_takes(path):
+    minutes = re.search(r"\*\*It takes\*\* (\d+) minutes", source(cells(path, "markdown")[0]))[1]
+    row = re.escape(f"](chapters/{path.name}) |")
+    assert re.findall(rf"{row} .+ \| (\d+) \|", (ROOT / "index.md").read_text()) == [minutes]
+
+
 def test_the_landing_page_shows_the_numbers_of_the_first_chapter():
     output = "".join(text for cell in cells(CHAPTERS[0], "code") for text in printed(cell))
     in_eval = re.search(r"eval mode: (\d+) % right", output)[1]
