@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import torch
@@ -55,9 +56,18 @@ def _row(texts: list[str]) -> nodes.row:
         paragraph = nodes.paragraph()
         if text:
             plain = number > 0 or text == "Class"
-            paragraph += nodes.Text(text) if plain else nodes.literal(text=text)
+            paragraph += _breakable(text) if plain else nodes.literal(text=text)
         row += nodes.entry("", paragraph)
     return row
+
+
+def _breakable(text: str) -> list[nodes.Node]:
+    """The text, with a place for a line break after each underscore."""
+    first, *others = re.split("(?<=_)", text)
+    broken: list[nodes.Node] = [nodes.Text(first)]
+    for part in others:
+        broken += [nodes.raw("", "<wbr>", format="html"), nodes.Text(part)]
+    return broken
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
