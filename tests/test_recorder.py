@@ -969,3 +969,166 @@ def test_a_wrapper_that_is_not_watched_is_passed_over():
             wrapper(X)
     (finding,) = recording.findings
     assert linecache.getline(finding.where.file, finding.where.line).strip() == "wrapper(X)"
+
+
+class Derivative(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 4), nn.Tanh())
+
+    def forward(self, x):
+        return torch.func.vmap(torch.func.grad(lambda row: self.inner(row).sum()))(x)
+
+
+def with_container():
+    model = nn.Sequential(nn.Linear(8, 4))
+    model.block = nn.Module()
+    model.block.norm = nn.BatchNorm1d(4)
+    return model
+
+
+class Static(nn.Module):
+    __call__ = staticmethod(lambda x: 2 * x)
+
+
+def under_inference_mode():
+    with torch.inference_mode():
+        return nn.Linear(8, 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Derivative,
+        Static,
+        under_inference_mode,
+        lambda: nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d()),
+    ],
+    ids=["torch.func inside", "static", "inference", "lazy norm"],
+)
+def test_a_model_runs_as_without(make):
+    def answer():
+        torch.manual_seed(0)
+        return make()
+
+    expected = answer()(X)
+    model = answer()
+    with record(model):
+        assert torch.equal(model(X), expected)
+
+
+def test_a_container_without_a_forward_leaves_nothing_behind():
+    model = with_container()
+    before = calls(model)
+    with record(model) as recording:
+        model.block.norm(torch.randn(8, 4))
+    assert recording.phases[0].module == "block.norm" and calls(model) == before
+
+
+def test_saved_tensors_hooks_around_a_model_stay_its_own():
+    def program(model):
+        torch.manual_seed(0)
+        packed = []
+        for _ in range(3):
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda t: packed.append(t.shape) or t.bfloat16(), lambda t: t.float()
+            ):
+                loss = model(X).pow(2).sum()
+            loss.backward()
+            checkpoint(model, X, use_reentrant=False).sum().backward()
+        return packed, [p.grad for p in model.parameters()], model[1].num_batches_tracked
+
+    torch.manual_seed(0)
+    model = net(dropout=0.0)
+    other = copy.deepcopy(model)
+    packed, gradients, count = program(model)
+    with record(other):
+        packed_too, gradients_too, count_too = program(other)
+    assert packed == packed_too and torch.equal(count, count_too)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, gradients_too, strict=True))
+
+
+@pytest.mark.parametrize("around", ["meta", "vmap", "fake"])
+def test_tensors_without_numbers(around):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
+    if around == "meta":
+        model.to("meta")
+    with record(model) as recording:
+        if around == "meta":
+            model(X.to("meta"))
+        elif around == "vmap":
+            copies = [copy.deepcopy(model) for _ in range(2)]
+            state = torch.func.stack_module_state(copies)
+            torch.func.vmap(lambda p, b: torch.func.functional_call(model, (p, b), (X,)))(*state)
+        else:
+            model(X).sum().backward()
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                model(mode.from_tensor(X))
+    assert recording.forwards >= 1
+
+
+def test_an_optimiser_of_an_attack_in_the_place_of_a_freed_one():
+    model = net()
+
+    def train_again():
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        train(model, optimizer, batches(3))
+
+    def attack():
+        noise = torch.zeros_like(X, requires_grad=True)
+        optimizer = torch.optim.SGD([noise], lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (-F.cross_entropy(model(X + noise), Y)).backward()
+            optimizer.step()
+
+    with record(model) as recording:
+        for _ in range(5):
+            model.train()
+            train_again()
+            train_again()
+            model.eval()
+            attack()
+    assert recording.steps == 30 and recording.findings == []
+
+
+def test_weights_that_are_replaced_meanwhile():
+    model = net()
+    with record(model) as recording:
+        model.load_state_dict(net().state_dict(), assign=True)
+        model.eval()
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1), batches(3))
+    assert recording.steps == 3
+    assert [finding.kind for finding in recording.findings] == ["trained-in-eval-mode"]
+
+
+def test_a_base_class_whose_call_is_replaced_meanwhile(monkeypatch):
+    class Base(nn.Linear):
+        pass
+
+    class Derived(Base):
+        pass
+
+    model = Derived(8, 4)
+    with record(model):
+        monkeypatch.setattr(Base, "__call__", lambda self, x: "replaced", raising=False)
+        assert model(X) == "replaced"
+
+
+def test_a_recording_that_ends_inside_a_call():
+    class Ending(nn.Linear):
+        def forward(self, x):
+            recording.__exit__(None, None, None)
+            return super().forward(x)
+
+    model = Ending(8, 4)
+    before = calls(model)
+    recording = record(model)
+    recording.__enter__()
+    model(X)
+    assert calls(model) == before
+    with record(model) as again:
+        nn.Linear.forward(model, X)
+    assert again.forwards == 0

@@ -15,13 +15,14 @@ from functools import cache, cached_property
 from glob import glob
 from html import escape
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch._dynamo.eval_frame import skip_code
-from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from utils.findings import Finding, Report, first_few
@@ -349,11 +350,10 @@ class _Recorder:
         self._cumulative = {id(m) for m in self._with_momentum if m.momentum is None}
         self._all_parameters = list(model.parameters())
         self._parameters = {id(p) for p in self._all_parameters}
-        self._owned: dict[int, bool] = {}
+        self._owned: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
         self._thread = threading.get_ident()
         self._callers: dict[tuple[int, int], tuple[CodeType, _Caller]] = {}
         self._event: _Event | None = None
-        self._meter: _Meter | None = None
         self._keys: dict[Any, _Key] = {}
         self._measured: dict[_Key, _Measured] = {}
         self._window: deque[_Event] = deque()
@@ -364,7 +364,12 @@ class _Recorder:
         self._recent: deque[tuple[Any, _Event]] = deque(maxlen=2)
         self._count = 0
         # The first and the last weight: enough to see that someone changed the weights.
-        self._weights = [*self._all_parameters[:1], *self._all_parameters[-1:]]
+        weights = [
+            weight
+            for weight in self._all_parameters
+            if is_lazy(weight) or not weight.is_inference()
+        ]
+        self._weights = [*weights[:1], *weights[-1:]]
         self._versions = self._weight_versions()
         self._values: list[complex] | None = self._weight_values()
 
@@ -419,30 +424,25 @@ class _Recorder:
             found = self._inside.get(id(module._modules["_orig_mod"]))
         if found is None or threading.get_ident() != self._thread:
             return False
+        if args and isinstance(args[0], torch.fx.Proxy):  # torch.fx reads the model, with no data
+            return False
         if torch._C._current_graph_task_id() != -1:
             # A checkpoint that runs again during a backward pass.
             return False
         if self._used:
             self._notice_steps_by_hand()
         key = self._key(module, *found)
-        measured = self._measured[key]
-        self._watch_statistics(key, measured)
+        self._watch_statistics(key, self._measured[key])
         self._event = _Event(key, self._count)
         self._count += 1
-        if measured.graph_bytes is None and key.gradients == "on" and not key.purpose:
-            self._meter = _Meter.started(self._parameters)
         _WAITING.remove(self)
         return True
 
     def finish(self) -> _Event | None:
         """Close what a call has opened; all that is left to do where it ended with an error."""
         event, self._event = self._event, None
-        _WAITING.append(self)
-        if self._meter is not None:
-            meter, self._meter = self._meter, None
-            meter.__exit__()
-            if event is not None:
-                self._measured[event.key].graph_bytes = meter.bytes
+        if self in _RUNNING:  # or the recording has ended inside the call
+            _WAITING.append(self)
         return event
 
     def end(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -451,7 +451,11 @@ class _Recorder:
         if event is None:
             return
         event.from_input = _needs_gradient(args, kwargs)
-        for tensor in _tensors(output):
+        outputs = _tensors(output)
+        measured = self._measured[event.key]
+        if measured.graph_bytes is None and event.key.gradients == "on" and not _is_traced():
+            measured.graph_bytes = _graph_bytes(outputs, self._all_parameters)
+        for tensor in outputs:
             if event.key.in_train:
                 storage = _storage(tensor)
                 if storage is not None:
@@ -491,13 +495,16 @@ class _Recorder:
         node.register_prehook(used)
 
     def _stepped(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if id(optimizer) not in self._owned:
-            self._owned[id(optimizer)] = any(
-                id(p) in self._parameters
+        owned = self._owned.get(optimizer)
+        if owned is None:
+            # Those of now too: loading may have replaced weights.
+            weights = self._parameters.union(map(id, self.model.parameters()))
+            owned = self._owned[optimizer] = any(
+                id(weight) in weights
                 for group in optimizer.param_groups
-                for p in group["params"]
+                for weight in group["params"]
             )
-        if self._owned[id(optimizer)]:
+        if owned:
             self._step()
             self._values = None  # to be read again only where a step by hand may have been
         else:
@@ -521,6 +528,8 @@ class _Recorder:
         if not self._used:
             return
         # What is changed by way of ``.data`` keeps its version, and has other values.
+        if _is_traced():
+            return
         before, self._values = self._values, self._weight_values()
         if self._weight_versions() != self._versions or before not in (None, self._values):
             self._step()
@@ -533,7 +542,7 @@ class _Recorder:
         return [
             weight.detach()[(-1,) * weight.dim()].item()
             for weight in self._weights
-            if _storage(weight) is not None and not weight.is_meta and weight.numel()
+            if _has_numbers(weight) and weight.numel()
         ]
 
     def _key(self, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]) -> _Key:
@@ -583,7 +592,7 @@ class _Recorder:
             bool(cumulative),
             not self.model.training and not module._modules,
             all(m.training for m in module.modules() if m is not module),
-            max((p._version for p in module.parameters()), default=0),
+            max(map(_version, module.parameters()), default=0),
         )
         self._measured[key] = _Measured()
         return key
@@ -611,7 +620,7 @@ class _Recorder:
         if self._statistics is not None and self._statistics[0] is key:
             return
         self._close_statistics()
-        if measured.segments < MEASURED and key.in_train:
+        if measured.segments < MEASURED and key.in_train and not _is_traced():
             measured.segments += 1
             layers = {n: self._listening[n] for n in key.in_train}
             self._statistics = (
@@ -619,7 +628,7 @@ class _Recorder:
                 {
                     name: layer.running_mean.detach().clone()
                     for name, layer in layers.items()
-                    if isinstance(getattr(layer, "running_mean", None), Tensor)
+                    if _has_numbers(getattr(layer, "running_mean", None))
                 },
             )
 
@@ -631,7 +640,7 @@ class _Recorder:
         for name, old in before.items():
             layer = self._listening[name]
             new, variance = getattr(layer, "running_mean", None), getattr(layer, "running_var", 1.0)
-            if not isinstance(new, Tensor) or (new.shape, new.device) != (old.shape, old.device):
+            if not _has_numbers(new) or (new.shape, new.device) != (old.shape, old.device):
                 continue  # it has been replaced, or has moved to another device
             if not last:
                 new, variance = new.detach().clone(), torch.as_tensor(variance).detach().clone()
@@ -806,7 +815,7 @@ class _Recorder:
         """Whether a part without gradients has weights that follow another network's."""
         weights = list(self._by_name[key.module].parameters()) if key.module else []
         frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
-        return frozen and any(weight._version > key.version for weight in weights)
+        return frozen and any(_version(weight) > key.version for weight in weights)
 
     def _judge_graph(self, segment: _Segment) -> None:
         bytes_held = self._measured[segment.key].graph_bytes
@@ -867,8 +876,16 @@ def _is_regular(segment: _Segment, learned: int, stepped: bool) -> bool:
     return segment.rounds > 1 and segment.longest > 2
 
 
-_RUNNING: list[_Recorder] = []
-_WAITING: list[_Recorder] = []
+class _Recorders(list[_Recorder]):
+    """Recorders of this process: none goes with a class that is sent to another one."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Recorders, ()
+
+
+_LOCK = threading.Lock()
+_RUNNING = _Recorders()
+_WAITING = _Recorders()
 """Those of them that are not inside a call which they note."""
 _STAND_INS: dict[type, tuple[Any, Any]] = {}
 """For each class that is watched: what stands in for its ``__call__``, and its own, if any."""
@@ -881,25 +898,21 @@ def _stand_in(cls: type, own: Any) -> Callable[..., Any]:
     with hooks is slow for each module inside as well. To stand in for ``Module.__call__`` would
     empty what Python remembers of every class of modules, twice for each recording.
     """
-    plain = super(cls, cls).__call__ is nn.Module.__call__  # type: ignore[arg-type]
+    bind = getattr(own, "__get__", lambda *_: own)
 
     def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if own is not None:
-            call = own
-        elif plain:
-            call = nn.Module.__call__  # looked up each time: others may stand in for it
-        else:
-            call = super(cls, type(module)).__call__  # type: ignore[arg-type]
+        # Looked up each time: others may stand in for a class above.
+        call = super(cls, module).__call__ if own is None else bind(module, type(module))  # type: ignore[arg-type]
         if not _WAITING or torch.compiler.is_compiling():
-            return call(module, *args, **kwargs)
+            return call(*args, **kwargs)
         watching = []
         for recorder in tuple(_WAITING):  # a comprehension would be one frame more
             if recorder.begin(module, args):
                 watching.append(recorder)
         if not watching:
-            return call(module, *args, **kwargs)
+            return call(*args, **kwargs)
         try:
-            output = call(module, *args, **kwargs)
+            output = call(*args, **kwargs)
         except BaseException:
             for recorder in watching:
                 recorder.finish()
@@ -917,7 +930,7 @@ def _classes(modules: Iterable[nn.Module]) -> set[type]:
 
     And those by which another network is likely to take in what this one has made.
     """
-    classes = {type(module) for module in modules}
+    classes = {type(module) for module in modules} - {nn.Module}  # a container, never called
     become = {getattr(cls, "cls_to_become", None) for cls in classes}
     return {*classes, *filter(None, become), OptimizedModule, *TAKING_IN}
 
@@ -938,59 +951,78 @@ def _around(name: str) -> list[str]:
 
 
 def _start(recorder: _Recorder) -> None:
-    for cls in recorder.classes - _STAND_INS.keys():
-        own = vars(cls).get("__call__")
-        stand_in = _stand_in(cls, own)
-        _STAND_INS[cls] = stand_in, own
-        cls.__call__ = stand_in  # type: ignore[method-assign]
-    _RUNNING.append(recorder)
-    _WAITING.append(recorder)
+    with _LOCK:
+        for cls in recorder.classes - _STAND_INS.keys():
+            own = vars(cls).get("__call__")
+            stand_in = _stand_in(cls, own)
+            try:
+                cls.__call__ = stand_in  # type: ignore[method-assign]
+            except (AttributeError, TypeError):  # a class that cannot be changed
+                continue
+            _STAND_INS[cls] = stand_in, own
+        _RUNNING.append(recorder)
+        _WAITING.append(recorder)
 
 
 def _stop(recorder: _Recorder) -> None:
-    _RUNNING.remove(recorder)
-    _WAITING.remove(recorder)
-    needed = {cls for running in _RUNNING for cls in running.classes}
-    for cls in _STAND_INS.keys() - needed:
-        stand_in, own = _STAND_INS.pop(cls)
-        if vars(cls).get("__call__") is not stand_in:
-            continue  # somebody else has replaced it since
-        if own is None:
-            del cls.__call__
-        else:
-            cls.__call__ = own  # type: ignore[method-assign]
+    with _LOCK:
+        _RUNNING.remove(recorder)
+        if recorder in _WAITING:  # or it ends inside a call that it notes
+            _WAITING.remove(recorder)
+        needed = {cls for running in _RUNNING for cls in running.classes}
+        for cls in _STAND_INS.keys() - needed:
+            stand_in, own = _STAND_INS.pop(cls)
+            if vars(cls).get("__call__") is not stand_in:
+                continue  # somebody else has replaced it since
+            if own is None:
+                del cls.__call__
+            else:
+                cls.__call__ = own  # type: ignore[method-assign]
 
 
-class _Meter:
-    """Adds up what a graph keeps for its backward pass, weights left aside."""
+def _graph_bytes(outputs: list[Tensor], parameters: Iterable[Tensor]) -> int | None:
+    """What the graph behind the outputs keeps for its backward pass, weights left aside.
 
-    def __init__(self, parameters: set[int]) -> None:
-        self.bytes = 0
-        self._seen: set[int] = set()
-        self._parameters = parameters
-        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+    Reads the saved tensors where they lie: hooks on them, or around the call, are not run.
+    """
+    seen = {storage.data_ptr() for storage in map(_storage, parameters) if storage is not None}
+    nodes = [tensor.grad_fn for tensor in outputs]
+    visited, total = set(nodes), 0
+    while nodes:
+        node = nodes.pop()
+        if node is None:
+            continue
+        for name in _saved_names(type(node)):
+            saved = getattr(node, name)
+            for item in saved if isinstance(saved, (tuple, list)) else (saved,):
+                if not hasattr(item, "unpack_hook"):
+                    return None  # an older PyTorch, which cannot tell
+                storage = _storage(item.data)
+                if storage is not None and storage.data_ptr() not in seen:
+                    seen.add(storage.data_ptr())
+                    total += storage.nbytes()
+        following = {node for node, _ in node.next_functions} - visited
+        visited |= following
+        nodes += following
+    return total
 
-    @classmethod
-    def started(cls, parameters: set[int]) -> _Meter | None:
-        """A meter that runs; None where saved tensors cannot be looked at, as in torch.func."""
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            return None
-        meter = cls(parameters)
-        try:
-            meter._hooks.__enter__()
-        except RuntimeError:
-            return None
-        return meter
 
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = None if id(tensor) in self._parameters else _storage(tensor)
-        if storage is not None and storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
-        return tensor
+@cache
+def _saved_names(kind: type) -> tuple[str, ...]:
+    """The attributes of a kind of node under which it keeps tensors."""
+    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
 
-    def __exit__(self) -> None:
-        self._hooks.__exit__()
+
+def _is_traced() -> bool:
+    """Whether tensors are not what they seem: under ``torch.func``, fake or traced."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def _version(weight: Tensor) -> int:
+    return 0 if is_lazy(weight) or weight.is_inference() else weight._version
 
 
 def _storage(value: Any) -> torch.UntypedStorage | None:
@@ -1003,6 +1035,10 @@ def _storage(value: Any) -> torch.UntypedStorage | None:
     except RuntimeError:  # a tensor that forward-mode differentiation has wrapped
         return None
     return storage
+
+
+def _has_numbers(value: Any) -> TypeGuard[Tensor]:
+    return _storage(value) is not None and not value.is_meta
 
 
 def _tensors(output: Any) -> list[Tensor]:
