@@ -349,7 +349,6 @@ class _Recorder:
         self._with_momentum = [module for _, module in named if "momentum" in vars(module)]
         self._cumulative = {id(m) for m in self._with_momentum if m.momentum is None}
         self._all_parameters = list(model.parameters())
-        self._parameters = {id(p) for p in self._all_parameters}
         self._owned: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
         self._thread = threading.get_ident()
         self._callers: dict[tuple[int, int], tuple[CodeType, _Caller]] = {}
@@ -498,7 +497,7 @@ class _Recorder:
         owned = self._owned.get(optimizer)
         if owned is None:
             # Those of now too: loading may have replaced weights.
-            weights = self._parameters.union(map(id, self.model.parameters()))
+            weights = {*map(id, self._all_parameters), *map(id, self.model.parameters())}
             owned = self._owned[optimizer] = any(
                 id(weight) in weights
                 for group in optimizer.param_groups
