@@ -10,14 +10,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from utils.survey import Record, survey
+from utils.survey import LayerBehaviour, survey
 
 
-def _unless_container(of: Callable[[Record], str]) -> Callable[[Record], str]:
+def _unless_container(of: Callable[[LayerBehaviour], str]) -> Callable[[LayerBehaviour], str]:
     return lambda record: "as inside" if record.differs == "inherits" else of(record)
 
 
-COLUMNS: dict[str, Callable[[Record], str]] = {
+COLUMNS: dict[str, Callable[[LayerBehaviour], str]] = {
     "Class": lambda record: record.name,
     "Output differs": lambda record: record.differs or "not measured",
     "Decided by": lambda record: record.reason,
@@ -27,7 +27,9 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     ),
     "Rows mix in": _unless_container(lambda record: record.where(lambda m: m.mixes_rows_in or ())),
     "Rounds": _unless_container(
-        lambda record: " or ".join(m.arguments or "yes" for m in record.measurements if m.rounds)
+        lambda record: " or ".join(
+            m.arguments or "yes" for m in record.measurements if m.differs_by_rounding
+        )
     ),
 }
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from utils.audit import audit
-from utils.audit.command import main
+from utils.command import main
 from utils.modes import keep_in_eval
 
 BATCH = 16
@@ -1032,16 +1032,19 @@ def test_the_command(tmp_path, capsys):
         "    def forward(self, x):\n"
         "        return nn.functional.dropout(x)\n"
     )
-    command = [sys.executable, "-m", "utils.audit"]
+    command = [sys.executable, "-m", "evalmode", "audit"]
     run = subprocess.run(
         [*command, "nets:Net", "--input", "8,4"], cwd=tmp_path, capture_output=True, text=True
     )
     assert run.returncode == 1 and "random-in-eval" in run.stdout
-    assert main(["torch.nn:Identity", "--input", "8,16:1000"]) == 0
-    assert main(["torch.nn:GELU", "--input", "8,16:1000"]) == 2
-    for wrong in (["torch.nn", "--input", "8"], ["torch.nn:Nothing", "--input", "8"]):
+    assert main(["audit", "torch.nn:Identity", "--input", "8,16:1000"]) == 0
+    assert main(["audit", "torch.nn:GELU", "--input", "8,16:1000"]) == 2
+    for wrong in (
+        ["audit", "torch.nn", "--input", "8"],
+        ["audit", "torch.nn:Nothing", "--input", "8"],
+    ):
         with pytest.raises(SystemExit, match="model is 'torch.nn"):
             main(wrong)
     with pytest.raises(SystemExit):
-        main(["torch.nn:Identity", "--input", "8;4"])
+        main(["audit", "torch.nn:Identity", "--input", "8;4"])
     assert "expected sizes such as" in capsys.readouterr().err

@@ -19,7 +19,9 @@ from torchmetrics.classification import (
 )
 
 from utils.data import digits
-from utils.evaluation import HELD_ELEMENTS, evaluate, run_on_batch, to_device, unpack_batch
+from utils.batches import run_on_batch, to_device, unpack_batch
+from utils.evaluation import evaluate
+from utils.scores import HELD_ELEMENTS
 from utils.models import digits_mlp
 
 X, Y = digits().test.tensors

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from utils.modes import evaluating, keep_in_eval, listens, mode_of, mode_table, release_from_eval
-from utils.survey import _cases, survey
+from utils.survey_cases import layer_cases
 
 
 def flags(model):
@@ -180,9 +180,9 @@ def test_evaluating_respects_what_is_kept():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_listens_agrees_with_what_the_survey_measures():
-    parted, cases = {}, _cases()
-    for record in survey():
+def test_listens_agrees_with_what_the_survey_measures(records):
+    parted, cases = {}, layer_cases()
+    for record in records.values():
         name, case = record.name, cases[record.name]
         builds = {} if isinstance(case, str) or case.container else case.builds
         for measured, build in zip(record.measurements, builds.values(), strict=bool(builds)):

@@ -1,7 +1,8 @@
 """Evaluation mode, handled with care: the package behind the book.
 
-Each module has one concern and is imported by name::
+Each module has one concern and is imported by name. Installed, the package is ``evalmode``; in the
+book's repository it is the folder ``utils``::
 
-    from utils.evaluation import evaluate
-    from utils.modes import evaluating
+    from evalmode.evaluation import evaluate
+    from evalmode.modes import evaluating
 """

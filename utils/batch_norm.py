@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from utils.evaluation import Unpack, device_of_batches, run_on_batch, to_device, unpack_batch
-from utils.modes import evaluating
+from .batches import Unpack, device_of_batches, run_on_batch, to_device, unpack_batch
+from .modes import evaluating
+from .torch_internals import BATCH_NORMS
 
 
 def reestimate(
@@ -71,7 +71,7 @@ def reestimate(
     layers = [
         module
         for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
+        if isinstance(module, BATCH_NORMS) and module.running_mean is not None
     ]
     if not layers:
         raise ValueError("model has no batch norm with running statistics; expected at least one.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from utils.data import CLASSES, SIDE
+from .data import CLASSES, SIDE
 
 
 def digits_mlp(*, hidden: int = 64, p: float = 0.5) -> nn.Sequential:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from types import CodeType, FunctionType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
+
+from .arguments import check_module
+from .listening import listens
+
+__all__ = [
+    "ModeTable",
+    "evaluating",
+    "is_kept_in_eval",
+    "keep_in_eval",
+    "listens",
+    "mode_of",
+    "mode_table",
+    "release_from_eval",
+]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout")
-"""Names by which a scripted dropout is known."""
 
 
 @contextmanager
@@ -152,84 +160,30 @@ def mode_table(model: nn.Module) -> ModeTable:
     return ModeTable(model)
 
 
-def listens(module: nn.Module) -> bool:
-    """Say whether a module itself acts on its mode, its children left aside.
+class _KeepInEval:
+    """Stands in for ``train`` on a module that is kept in evaluation mode.
 
-    For the classes of ``torch.nn`` the answer is what the survey measured, arguments included: a
-    dropout with ``p=0`` does not listen. For any other class it is whether a method of it
-    mentions ``training``, unless every number it calls a dropout is 0.
-
-    Parameters
-    ----------
-    module
-        Any module, scripted ones too.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    TypeError
-        If ``module`` is not a module.
-
-    See Also
-    --------
-    utils.survey.survey : Measures it for every class of ``torch.nn``.
-
-    Examples
-    --------
-    >>> listens(nn.Dropout()), listens(nn.Dropout(0.0)), listens(nn.LayerNorm(4))
-    (True, False, False)
-    >>> listens(nn.BatchNorm1d(4)), listens(nn.BatchNorm1d(4, track_running_stats=False))
-    (True, False)
+    Saved models name it by the name under which the package is installed, so that one which was
+    saved from the book's folder ``utils`` loads in a project that has a ``utils`` of its own.
     """
-    check_module("module", module)
-    known = _known_to_listen(module)
-    if known is not None:
-        return known
-    if any(type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values()):
-        return True
-    own = [cls for cls in type(module).__mro__ if not cls.__module__.startswith("torch.nn.modules")]
-    if not any(_mentions_training(cls, module) for cls in own):
-        return False
-    rates = [v for k, v in vars(module).items() if "drop" in k and isinstance(v, (int, float))]
-    return not rates or any(rates)
 
+    keeps_in_eval = True
 
-def _known_to_listen(module: nn.Module) -> bool | None:
-    """What is known of a class of torch.nn; None for other classes."""
-    scripted = isinstance(module, torch.jit.ScriptModule)
-    name = str(module.original_name) if scripted else type(module).__name__
-    if isinstance(module, (_BatchNorm, _InstanceNorm)) or name.startswith(("BatchNorm", "Inst")):
-        return getattr(module, "running_mean", None) is not None
-    if isinstance(module, _DropoutNd) or name in DROPOUTS:
-        return getattr(module, "p", 1) > 0
-    if isinstance(module, nn.RReLU):
-        return module.lower != module.upper
-    if isinstance(module, nn.RNNBase):
-        return module.dropout > 0 and module.num_layers > 1
-    if isinstance(module, nn.MultiheadAttention):
-        return module.dropout > 0
-    hooked = len(module._forward_pre_hooks) > 0
-    return False if type(module).__module__.startswith("torch.nn.modules") and not hooked else None
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
 
+    def __call__(self, mode: bool = True) -> nn.Module:
+        return self.module
 
-def _mentions_training(cls: type, module: nn.Module) -> bool:
-    codes = [
-        value.__code__
-        for name, value in vars(cls).items()
-        if isinstance(value, FunctionType) and name not in ("train", "eval", "__init__")
-    ]
-    while codes:
-        code = codes.pop()
-        words = {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
-        # Hugging Face's layers ask for the mode to decide on checkpointing alone.
-        checkpoints = getattr(module, "gradient_checkpointing", True)
-        if "training" in words and ("gradient_checkpointing" not in words or checkpoints):
-            return True
-        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
-    return False
+    def __deepcopy__(self, memo: dict[int, Any]) -> _KeepInEval:
+        return type(self)(copy.deepcopy(self.module, memo))
+
+    def __reduce__(self) -> tuple[Any, tuple[nn.Module]]:
+        try:
+            installed = importlib.import_module("evalmode.modes")
+        except ImportError:  # the repository is on the path, and nothing is installed
+            return type(self), (self.module,)
+        return installed._KeepInEval, (self.module,)
 
 
 def keep_in_eval(module: ModuleT) -> ModuleT:
@@ -269,9 +223,7 @@ def keep_in_eval(module: ModuleT) -> ModuleT:
     check_module("module", module)
     module.eval()
     for submodule in module.modules():
-        # An instance attribute shadows the method; a partial of a plain function can be
-        # copied and pickled together with the module that it holds.
-        vars(submodule)["train"] = partial(_stay_in_eval, submodule)
+        vars(submodule)["train"] = _KeepInEval(submodule)  # shadows the method
     return module
 
 
@@ -305,39 +257,21 @@ def release_from_eval(module: ModuleT) -> ModuleT:
     """
     check_module("module", module)
     for submodule in module.modules():
-        held = vars(submodule).get("train")
-        if isinstance(held, partial) and held.func is _stay_in_eval:
+        if is_kept_in_eval(submodule):
             del vars(submodule)["train"]
     return module
 
 
-def _stay_in_eval(module: ModuleT, mode: bool = True) -> ModuleT:
-    """Stand in for ``Module.train`` on a module that is kept in evaluation mode."""
-    return module
+def is_kept_in_eval(module: nn.Module) -> bool:
+    """Say whether a module was given to :func:`keep_in_eval`, by itself or inside another.
+
+    Examples
+    --------
+    >>> is_kept_in_eval(keep_in_eval(nn.Dropout())), is_kept_in_eval(nn.Dropout().eval())
+    (True, False)
+    """
+    return getattr(vars(module).get("train"), "keeps_in_eval", False)
 
 
 def _mode_name(training: bool) -> Literal["train", "eval"]:
     return "train" if training else "eval"
-
-
-def check_module(argument: str, value: object) -> None:
-    """Raise an error that names the argument, unless its value is a module.
-
-    Parameters
-    ----------
-    argument
-        Its name, as the caller knows it.
-    value
-        What was given.
-
-    Raises
-    ------
-    TypeError
-        If ``value`` is not a module.
-
-    Examples
-    --------
-    >>> check_module("model", nn.Identity())
-    """
-    if not isinstance(value, nn.Module):
-        raise TypeError(f"{argument} is a {type(value).__name__}; expected a torch.nn.Module.")

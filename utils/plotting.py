@@ -10,7 +10,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 
 if TYPE_CHECKING:
-    from utils.recorder import Phase, Recording
+    from .recorder import Phase, Recording
 
 TRAIN = "#c75000"
 """Colour of train mode, in every figure and on every page."""

@@ -17,19 +17,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
-from utils.evaluation import (
-    Metrics,
+from .batches import (
     Unpack,
-    check_loss,
     device_of_batches,
-    evaluate,
-    reduced_loss,
     run_on_batch,
     samples_in,
     to_device,
     unpack_batch,
 )
-from utils.modes import mode_of
+from .evaluation import evaluate
+from .losses import check_loss, reduced_loss
+from .modes import mode_of
+from .scores import Metrics
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 In a shell, with a function that makes the model and the shape of an input::
 
-    python -m utils.audit mypackage.models:make_model --input 8,3,32,32
+    evalmode audit mypackage.models:make_model --input 8,3,32,32
 
 In a test suite, in one line::
 
@@ -18,28 +18,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.audit.answers import finite, gradient_mode, randomness, state_and_history
-from utils.audit.company import rows
-from utils.audit.examination import Examination, ModelFinding
-from utils.audit.statistics import running_statistics
-from utils.audit.switching import eval_again, eval_and_train, forward_that_switches, modes_now
-from utils.findings import Report
-from utils.modes import check_module
-from utils.trials import Subject, leaves, undisturbed
+from ..arguments import check_module
+from ..findings import Report
+from ..nested import iter_leaves
+from ..rerun import RerunModel, undisturbed
+from .batch_independence import detect_batch_dependence
+from .context import AuditContext, ModelFinding
+from .determinism import (
+    detect_gradient_mode,
+    detect_non_finite_output,
+    detect_randomness,
+    detect_state_and_history,
+)
+from .statistics import detect_bad_statistics
+from .switching import (
+    detect_forward_that_switches,
+    detect_mixed_modes,
+    detect_repeated_eval,
+    detect_unfollowed_switches,
+)
 
 __all__ = ["Audit", "ModelFinding", "audit"]
 
 DETECTORS = (
-    modes_now,
-    eval_and_train,
-    finite,
-    running_statistics,
-    forward_that_switches,
-    eval_again,
-    randomness,
-    state_and_history,
-    gradient_mode,
-    rows,
+    detect_mixed_modes,
+    detect_unfollowed_switches,
+    detect_non_finite_output,
+    detect_bad_statistics,
+    detect_forward_that_switches,
+    detect_repeated_eval,
+    detect_randomness,
+    detect_state_and_history,
+    detect_gradient_mode,
+    detect_batch_dependence,
 )
 """In the order in which they run: some ask what those before them found."""
 
@@ -112,8 +123,8 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     _check_ready(model, (args, dict(kwargs or {})))
     with undisturbed():
         torch.backends.mha.set_fastpath_enabled(False)
-        with _uncompiled(model), Subject(model, args, kwargs) as subject:
-            examination = Examination(subject)
+        with _uncompiled(model), RerunModel(model, args, kwargs) as rerun:
+            examination = AuditContext(rerun)
             for detector in DETECTORS:
                 if not examination.repeatable:
                     break  # those that are left compare calls with one seed
@@ -138,7 +149,7 @@ def _check_ready(model: nn.Module, inputs: Any) -> None:
             "run once, so that their shapes are known."
         )
     devices = {tensor.device for _, tensor in named}
-    for path, leaf in leaves(inputs):
+    for path, leaf in iter_leaves(inputs):
         if isinstance(leaf, Tensor) and devices and leaf.device not in devices:
             raise ValueError(
                 f"inputs{path} is on {leaf.device}, the model on "

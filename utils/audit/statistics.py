@@ -8,21 +8,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from utils.audit.examination import Examination
-from utils.findings import rounded
+from ..findings import rounded
+from ..torch_internals import INSTANCE_NORMS
+from .context import AuditContext
 
-FAR = 3.0
+MAX_MEAN_SHIFT = 3.0
 """A mean that is further from the running mean, in standard deviations, is far off."""
-RATIO = 10.0
+MAX_VARIANCE_RATIO = 10.0
 """A variance that is so many times the running variance, or its inverse, is far off."""
 
 
-def running_statistics(exam: Examination) -> None:
+def detect_bad_statistics(context: AuditContext) -> None:
     """Running statistics: finite, updated, and like what the layer receives."""
-    model = exam.subject.model
+    model = context.rerun.model
     layers = {
         name: module
-        for name, module in exam.modules.items()
+        for name, module in context.modules.items()
         if isinstance(getattr(module, "running_mean", None), Tensor)
         and isinstance(getattr(module, "running_var", None), Tensor)
     }
@@ -35,81 +36,73 @@ def running_statistics(exam: Examination) -> None:
         if own == "running_var":
             bad |= buffer < 0
         if bool(bad.any()):
-            exam.add(
+            context.add(
                 "non-finite-statistics",
                 owner,
                 f"{int(bad.sum())} of {bad.numel()} values of {own} are nan, infinite or "
                 "a negative variance",
-                "find the batch that did it (an overflow, a nan in the data), reset the "
-                "statistics and estimate them again",
             )
-    bad_layers = exam.found("non-finite-statistics")
-    received = {
+    bad_layers = context.found("non-finite-statistics")
+    norm_inputs = {
         name: calls
-        for name, calls in exam.base.received.items()
+        for name, calls in context.base.norm_inputs.items()
         if name in layers and name not in bad_layers
     }
-    untouched = {name for name in received if _untouched(layers[name])}
-    new = untouched == set(received) and all(_unscaled(layers[n]) for n in received)
-    far = {name: why for name in received if (why := _far(layers[name], received[name]))}
-    lagging = [n for n in received if _rest(layers[n]) > 1e-3 and n not in untouched]
+    untouched = {name for name in norm_inputs if _untouched(layers[name])}
+    new = untouched == set(norm_inputs) and all(_unscaled(layers[n]) for n in norm_inputs)
+    far = {name: why for name in norm_inputs if (why := _misfit(layers[name], norm_inputs[name]))}
+    lagging = [
+        n for n in norm_inputs if _share_of_initial_value(layers[n]) > 1e-3 and n not in untouched
+    ]
     if new:
         far = {}
     elif len(far) > 1 or (far and lagging):
-        far = _far_by_itself(exam, layers, far, bool(lagging))
+        far = _without_downstream(context, layers, far, bool(lagging))
     for name, text in far.items():
         if name in untouched:
-            _never_updated(exam, name, text)
+            _never_updated(context, name, text)
         else:
-            exam.add(
-                "statistics-far-off",
-                name,
-                text,
-                "estimate them again in train mode on data like this "
-                "(utils.batch_norm.reestimate), or pass data prepared as in training",
-            )
+            context.add("statistics-far-off", name, text)
     if not new:
         for name in untouched - set(far):
-            _never_updated(exam, name, "mean 0 and variance 1 as it was made")
-    for name, calls in received.items():
-        text = _unlike(calls, layers[name])
+            _never_updated(context, name, "mean 0 and variance 1 as it was made")
+    for name, calls in norm_inputs.items():
+        text = _streams_differ(calls, layers[name])
         if text:
-            exam.add(
+            context.add(
                 "shared-by-unlike-inputs",
                 name,
                 text,
-                "give each stream its own normalisation; the weights of other layers can "
-                "stay shared",
             )
     if new and untouched:
-        exam.notes.append("running statistics: no layer has been trained yet, none can be judged")
+        context.notes.append(
+            "running statistics: no layer has been trained yet, none can be judged"
+        )
     elif lagging:
-        exam.notes.append(
-            f"running statistics: {len(lagging)} of {len(received)} layers have seen so few "
+        context.notes.append(
+            f"running statistics: {len(lagging)} of {len(norm_inputs)} layers have seen so few "
             "batches that their first values still count"
         )
 
 
-def _never_updated(exam: Examination, name: str, text: str) -> None:
-    exam.add(
+def _never_updated(context: AuditContext, name: str, text: str) -> None:
+    context.add(
         "statistics-never-updated",
         name,
         f"its running statistics have never been updated: {text}",
-        "train with the layer in train mode, load its buffers, or estimate them "
-        "(utils.batch_norm.reestimate)",
     )
 
 
-def _far_by_itself(
-    exam: Examination, layers: Mapping[str, nn.Module], far: Mapping[str, str], lagging: bool
+def _without_downstream(
+    context: AuditContext, layers: Mapping[str, nn.Module], far: Mapping[str, str], lagging: bool
 ) -> dict[str, str]:
     """Leave out layers that are far off only because one before them is."""
-    run = exam.attempt("train mode", training=True, seed=1, measure=True)
+    run = context.run_or_note("train mode", training=True, seed=1, measure=True)
     if run is not None:
         alone = {
             name: why
             for name in far
-            if name in run.received and (why := _far(layers[name], run.received[name]))
+            if name in run.norm_inputs and (why := _misfit(layers[name], run.norm_inputs[name]))
         }
         if alone or lagging:
             return alone
@@ -135,13 +128,13 @@ def _unscaled(layer: Any) -> bool:
     return weight is None or bool((weight == weight.flatten()[0]).all())
 
 
-def _far(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
+def _misfit(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
     """Compare what reached a layer with its running statistics; None if they fit."""
     if sum(n for n, _, _ in calls) < 8 or len(calls) > 1:
         return None
     _, average, variance = calls[0]
     mean, var = layer.running_mean.float(), layer.running_var.float()
-    rest = _rest(layer)
+    rest = _share_of_initial_value(layer)
     if 1e-3 < rest < 1:
         # Take out what is left of the values 0 and 1 that the layer was made with.
         mean, var = mean / (1 - rest), ((var - rest) / (1 - rest)).clamp(min=0)
@@ -155,12 +148,12 @@ def _far(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
     size = max(ratio, 1 / max(ratio, 1e-12))
     if ratio < 1 and float(variance.sum()) > 0.3 * float(var.sum()):
         size = 1.0  # rare features: most are silent in one batch, and the rest make up for it
-    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
+    if isinstance(layer, INSTANCE_NORMS):
         size = 1.0
-    if size > RATIO:
+    if size > MAX_VARIANCE_RATIO:
         which = "larger" if ratio > 1 else "smaller"
         return f"it receives a variance {rounded(size)} times {which} than the running variance"
-    if off > FAR:
+    if off > MAX_MEAN_SHIFT:
         return (
             f"it receives a mean {rounded(float(shifts.max()))} standard deviations from the "
             "running mean, in the channel that is furthest"
@@ -168,7 +161,7 @@ def _far(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
     return None
 
 
-def _rest(layer: Any) -> float:
+def _share_of_initial_value(layer: Any) -> float:
     """How much of its first values is still in a layer's running statistics."""
     tracked, momentum = getattr(layer, "num_batches_tracked", None), getattr(layer, "momentum", 0)
     if tracked is None or not momentum:
@@ -176,7 +169,7 @@ def _rest(layer: Any) -> float:
     return (1 - momentum) ** int(tracked)
 
 
-def _unlike(calls: Sequence[tuple[int, Tensor, Tensor]], layer: nn.Module) -> str:
+def _streams_differ(calls: Sequence[tuple[int, Tensor, Tensor]], layer: nn.Module) -> str:
     """Say how two streams that share a layer differ, if they do."""
     if len(calls) < 2 or min(n for n, _, _ in calls) < 8:
         return ""

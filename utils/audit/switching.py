@@ -8,56 +8,55 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from utils.audit.examination import Examination
-from utils.findings import first_few, first_line, off_by
-from utils.modes import listens
-from utils.trials import difference, put_in_mode, submodule
+from ..findings import first_few, first_line, off_by
+from ..listening import listens
+from ..nested import relative_gap
+from ..rerun import put_in_mode, submodule
+from .context import AuditContext
 
 
-def modes_now(exam: Examination) -> None:
+def detect_mixed_modes(context: AuditContext) -> None:
     """Modes that are mixed now, and what the next ``train()`` would thaw."""
-    model = exam.subject.model
+    model = context.rerun.model
     odd = [
         (name, module)
-        for name, module in exam.modules.items()
+        for name, module in context.modules.items()
         if module.training != model.training and listens(module)
     ]
     if not odd:
         return
     if not model.training:
         names = [name for name, _ in odd]
-        exam.add(
+        context.add(
             "mixed-modes",
             _top(names),
             f"the model is in eval mode, {_list(names)} in train mode",
-            "call eval() on the whole model before evaluating",
         )
         return
-    copied = exam.subject.fresh()
+    copied = context.rerun.pristine_copy()
     put_in_mode(copied, True)
     thawed = [name for name, _ in odd if submodule(copied, name).training]
     if thawed:
-        exam.add(
+        context.add(
             "thaws-with-train",
             _top(thawed),
             f"{_list(thawed)} in eval mode in a model in train mode; the next train() puts "
             f"{'it' if len(thawed) == 1 else 'them'} back in train mode",
-            "freeze with utils.modes.keep_in_eval, or override train() in the model",
         )
 
 
-def eval_and_train(exam: Examination) -> None:
+def detect_unfollowed_switches(context: AuditContext) -> None:
     """Whether ``eval()`` and ``train()`` reach every submodule and return the module."""
     for training, call in ((False, "eval"), (True, "train")):
-        missed = _missed(exam, training)
+        missed = _missed(context, training)
         if missed is None:
             continue
         if training:
-            missed = [name for name in missed if not _frozen_on_purpose(exam, name)]
-        for culprit, unreached in _culprits(exam, missed, training).items():
+            missed = [name for name in missed if not _frozen_on_purpose(context, name)]
+        for culprit, unreached in _culprits(context, missed, training).items():
             what = "itself" if unreached == [culprit] else _list(unreached)
             wrong, right = ("train", "eval") if call == "eval" else ("eval", "train")
-            exam.add(
+            context.add(
                 f"{call}-not-followed",
                 culprit,
                 f"after {call}() from {wrong} mode, {what} still in {wrong} mode",
@@ -65,15 +64,15 @@ def eval_and_train(exam: Examination) -> None:
                 f"super().train(mode) and return self, so that every child is put in "
                 f"{right} mode",
             )
-    for name, call in _overrides(exam):
-        module = submodule(exam.subject.fresh(), name)
+    for name, call in _overrides(context):
+        module = submodule(context.rerun.pristine_copy(), name)
         try:
             returned = getattr(module, call)()
         except Exception as error:
-            _cannot_switch(exam, call, name, error)
+            _cannot_switch(context, call, name, error)
             continue
         if returned is not module:
-            exam.add(
+            context.add(
                 f"{call}-not-followed",
                 name,
                 f"{call}() does not return the module: model = model.{call}() loses it",
@@ -81,20 +80,20 @@ def eval_and_train(exam: Examination) -> None:
             )
 
 
-def eval_again(exam: Examination) -> None:
+def detect_repeated_eval(context: AuditContext) -> None:
     """Whether eval() is done when it is done: once more, or after train(), is the same."""
-    overriding = [name for name, _ in _overrides(exam)]
-    if not overriding or exam.base.drew:
+    overriding = [name for name, _ in _overrides(context)]
+    if not overriding or context.base.used_randomness:
         return
     for calls in ((False, False), (False, True, False)):
-        model = exam.subject.fresh()
+        model = context.rerun.pristine_copy()
         for training in calls:
             put_in_mode(model, training)
-        run = exam.quietly(training=False, seed=1, model=model)
-        apart = difference(exam.base.output, run.output) if run else 0.0
-        if apart > 0 and exam.real(apart, lambda _: None):
+        run = context.run_or_none(training=False, seed=1, model=model)
+        apart = relative_gap(context.base.output, run.output) if run else 0.0
+        if apart > 0 and context.exceeds_rounding(apart, lambda _: None):
             words = " then ".join("train()" if training else "eval()" for training in calls)
-            exam.add(
+            context.add(
                 "eval-not-followed",
                 overriding[0],
                 f"after {words} the answer is off {off_by(apart)} from that after one eval()",
@@ -104,30 +103,32 @@ def eval_again(exam: Examination) -> None:
             return
 
 
-def forward_that_switches(exam: Examination) -> None:
+def detect_forward_that_switches(context: AuditContext) -> None:
     """A forward that leaves, or finds, submodules in another mode."""
-    for name in exam.base.switched:
-        exam.add("switches-mode", name, "in eval mode, its forward runs a submodule in train mode")
+    for name in context.base.switched_children:
+        context.add(
+            "switches-mode", name, "in eval mode, its forward runs a submodule in train mode"
+        )
     for training in (False, True):
-        run = exam.quietly(training=True, seed=1) if training else exam.base
-        if run is None or not run.left_switched:
+        run = context.run_or_none(training=True, seed=1) if training else context.base
+        if run is None or not run.modes_changed:
             continue
-        traced = exam.quietly(training=training, seed=1, trace=True)
+        traced = context.run_or_none(training=training, seed=1, trace=True)
         calls = traced.calls if traced else []
         changed = [i for i, c in enumerate(calls) if c.modes_before != c.modes_after]
         outer = {calls[i].parent for i in changed}
         for name in [calls[i].name for i in changed if i not in outer] or [""]:
             mode = "train" if training else "eval"
-            exam.add(
+            context.add(
                 "switches-mode",
                 name,
                 f"a forward in {mode} mode leaves submodules in the other mode",
             )
 
 
-def _overrides(exam: Examination) -> Iterator[tuple[str, str]]:
+def _overrides(context: AuditContext) -> Iterator[tuple[str, str]]:
     """Modules with a ``train()`` or an ``eval()`` of their own, and which of the two."""
-    for name, module in exam.modules.items():
+    for name, module in context.modules.items():
         for call in ("train", "eval"):
             own = getattr(type(module), call) is not getattr(nn.Module, call)
             scripted = isinstance(module, torch.jit.ScriptModule)
@@ -135,11 +136,11 @@ def _overrides(exam: Examination) -> Iterator[tuple[str, str]]:
                 yield name, call
 
 
-def _missed(exam: Examination, training: bool) -> list[str] | None:
+def _missed(context: AuditContext, training: bool) -> list[str] | None:
     """Names of the modules that the call leaves in the other mode, from where they can be."""
     call = "train" if training else "eval"
     try:
-        model = exam.subject.fresh()
+        model = context.rerun.pristine_copy()
         before = [module.training for module in model.modules()]
         put_in_mode(model, not training)
         for module, mode in zip(model.modules(), before, strict=True):
@@ -147,15 +148,15 @@ def _missed(exam: Examination, training: bool) -> list[str] | None:
                 module.training = mode
         model.train() if training else model.eval()
     except Exception as error:
-        _cannot_switch(exam, call, "", error)
+        _cannot_switch(context, call, "", error)
         return None
     return [name for name, module in model.named_modules() if module.training != training]
 
 
-def _cannot_switch(exam: Examination, call: str, name: str, error: Exception) -> None:
-    if any(f.kind == f"{call}-not-followed" for f in exam.findings):
+def _cannot_switch(context: AuditContext, call: str, name: str, error: Exception) -> None:
+    if any(f.kind == f"{call}-not-followed" for f in context.findings):
         return
-    exam.add(
+    context.add(
         f"{call}-not-followed",
         name,
         f"{call}() raises {type(error).__name__}: {first_line(error)}",
@@ -163,7 +164,7 @@ def _cannot_switch(exam: Examination, call: str, name: str, error: Exception) ->
     )
 
 
-def _culprits(exam: Examination, missed: Sequence[str], training: bool) -> dict[str, list[str]]:
+def _culprits(context: AuditContext, missed: Sequence[str], training: bool) -> dict[str, list[str]]:
     """For each innermost module whose own call misses something: what it misses."""
     culprits: dict[str, list[str]] = {}
     for name in missed:
@@ -171,7 +172,7 @@ def _culprits(exam: Examination, missed: Sequence[str], training: bool) -> dict[
         while chain[-1]:
             chain.append(chain[-1].rpartition(".")[0])
         for ancestor in chain:
-            model = exam.subject.fresh()
+            model = context.rerun.pristine_copy()
             module, target = submodule(model, ancestor), submodule(model, name)
             for inside in module.modules():
                 inside.training = not training
@@ -182,9 +183,9 @@ def _culprits(exam: Examination, missed: Sequence[str], training: bool) -> dict[
     return culprits
 
 
-def _frozen_on_purpose(exam: Examination, name: str) -> bool:
+def _frozen_on_purpose(context: AuditContext, name: str) -> bool:
     """A part that ``train()`` leaves in eval mode because someone wanted it so."""
-    original = exam.modules[name]
+    original = context.modules[name]
     if not any(listens(inside) for inside in original.modules()):
         return True
     parameters = list(original.parameters())
@@ -193,20 +194,20 @@ def _frozen_on_purpose(exam: Examination, name: str) -> bool:
     if getattr(original, "running_mean", None) is not None:
         return True
     if name:
-        model = exam.subject.fresh()
+        model = context.rerun.pristine_copy()
         for inside in model.modules():
             inside.training = True
         put_in_mode(model, True)
         if not submodule(model, name).training:
             return True
-    module = submodule(exam.subject.fresh(), name)
+    module = submodule(context.rerun.pristine_copy(), name)
     for inside in module.modules():
         inside.training = False
     put_in_mode(module, True)
     held = "train" in vars(module)
     by_itself = not module.training and (held or name != "")
     above = name.rpartition(".")[0]
-    return by_itself or (name != "" and above != "" and _frozen_on_purpose(exam, above))
+    return by_itself or (name != "" and above != "" and _frozen_on_purpose(context, above))
 
 
 def _list(names: Sequence[str]) -> str:

@@ -11,47 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.audit.inputs import to_double
-from utils.findings import Finding, first_line
-from utils.modes import listens
-from utils.trials import (
-    Call,
-    Run,
-    Subject,
-    attributes,
-    blame,
-    difference,
-    leaves,
-    map_tensors,
-    put_in_mode,
-    submodule,
-)
+from ..findings import Finding, first_line
+from ..kinds import KINDS
+from ..listening import listens
+from ..nested import iter_leaves, map_tensors, relative_gap
+from ..rerun import Call, RerunModel, RunRecord, blame, put_in_mode, submodule
+from ..snapshot import attributes
+from .perturb import to_double
 
-FLAG = re.compile("train|eval|infer|phase|mode|test|determin|sampl|stoch", re.IGNORECASE)
+MODE_FLAG_NAMES = re.compile("train|eval|infer|phase|mode|test|determin|sampl|stoch", re.IGNORECASE)
 """Names of attributes that may stand for the mode."""
-CULPRITS = 8
+MAX_BLAME_ROUNDS = 8
 """How many calls in a row are looked for at most, each behind the one before."""
-HALF = 1e-4
+HALF_PRECISION_EPS = 1e-4
 """A type that rounds more coarsely has half precision."""
-ROOT = Call("", "", True, None)
+WHOLE_MODEL = Call("", "", True, None)
 """Stands for the whole model where no call inside it can be blamed."""
 
-CURES = {
-    "random-in-eval": "pass training=self.training (or multiply the rate by it), or use a "
-    "registered nn.Dropout; sample in train mode only",
-    "depends-on-batch": "use running statistics in eval mode (track_running_stats=True), or "
-    "normalise each sample by itself (layer or group norm)",
-    "moves-in-eval": "update it only where self.training is true",
-    "depends-on-history": "keep nothing between calls that changes an answer; pass state in and "
-    "return it",
-    "mode-from-elsewhere": "ask self.training, the one flag that train() and eval() set",
-    "switches-mode": "leave modes alone in forward; set them outside, once",
-    "non-finite-output": "look at this module's inputs and weights: a division by zero, a log of "
-    "zero, an overflow, or a running variance that is not finite",
-}
-
-
-FOLLOWS = ("random-in-eval", "depends-on-batch", "moves-in-eval")
+CONSEQUENCES_OF_TRAIN_MODE = ("random-in-eval", "depends-on-batch", "moves-in-eval")
 """What a layer does that is left in train mode."""
 
 
@@ -75,12 +52,12 @@ class ModelFinding(Finding):
         return self.module or "(root)"
 
 
-class Examination:
+class AuditContext:
     """What the detectors share: the model's runs, their judgement, and the findings so far.
 
     Attributes
     ----------
-    subject
+    rerun
         The model and its inputs, to be run again and again from one state.
     modules
         The model's modules by qualified name.
@@ -92,44 +69,46 @@ class Examination:
         Whether two calls with one seed agree.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.modules = dict(subject.model.named_modules())
+    def __init__(self, rerun: RerunModel) -> None:
+        self.rerun = rerun
+        self.modules = dict(rerun.model.named_modules())
         self.findings: list[ModelFinding] = []
         self.notes: list[str] = []
         self.random = False
         self.repeatable = True
         try:
-            self.base = subject.run(training=False, seed=1, measure=True)
+            self.base = rerun.run(training=False, seed=1, measure=True)
         except Exception as error:
             raise ValueError(
-                f"inputs: {type(subject.model).__name__} fails on them in eval mode with "
+                f"inputs: {type(rerun.model).__name__} fails on them in eval mode with "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
 
-    def attempt(self, what: str, **kwargs: Any) -> Run | None:
+    def run_or_note(self, what: str, **kwargs: Any) -> RunRecord | None:
         """A run that may fail: then it is noted, and what it would decide stays open."""
         try:
-            return self.subject.run(**kwargs)
+            return self.rerun.run(**kwargs)
         except Exception as error:
             note = f"{what}: the model fails with {type(error).__name__}: {first_line(error)}"
             if note not in self.notes:
                 self.notes.append(note)
             return None
 
-    def quietly(self, **kwargs: Any) -> Run | None:
+    def run_or_none(self, **kwargs: Any) -> RunRecord | None:
         try:
-            return self.subject.run(**kwargs)
+            return self.rerun.run(**kwargs)
         except Exception:
             return None
 
-    def real(
-        self, apart: float, again: Callable[[Subject], float | None], sure: float = 0.02
+    def exceeds_rounding(
+        self, apart: float, again: Callable[[RerunModel], float | None], certain_above: float = 0.02
     ) -> bool:
         """Whether a difference is more than rounding explains; above ``sure`` no doubt is left."""
-        eps = coarsest([self.base.output, *self.subject.model.parameters()])
-        low, high = 64 * eps, max(sure, 50 * eps)
-        if eps > HALF:  # its rounding is as large as many a real difference: ask double precision
+        eps = coarsest([self.base.output, *self.rerun.model.parameters()])
+        low, high = 64 * eps, max(certain_above, 50 * eps)
+        if (
+            eps > HALF_PRECISION_EPS
+        ):  # its rounding is as large as many a real difference: ask double precision
             low, high = eps, math.inf
         if not low < apart < high:
             return apart >= high
@@ -138,14 +117,14 @@ class Examination:
             return finer > apart / 50
         return apart > 30 * self._noise(eps)
 
-    def _in_double(self, again: Callable[[Subject], float | None]) -> float | None:
+    def _in_double(self, again: Callable[[RerunModel], float | None]) -> float | None:
         """The same difference in double precision, if the model can be run in it."""
         try:
-            model = self.subject.fresh()
-            if model is self.subject.model:
+            model = self.rerun.pristine_copy()
+            if model is self.rerun.model:
                 return None
-            args, kwargs = map_tensors((self.subject.args, self.subject.kwargs), to_double)
-            with Subject(model.double(), args, kwargs) as finer:
+            args, kwargs = map_tensors((self.rerun.args, self.rerun.kwargs), to_double)
+            with RerunModel(model.double(), args, kwargs) as finer:
                 output = finer.run(training=False, seed=1).output
                 if coarsest([output]) > 1e-12:
                     return None
@@ -155,8 +134,8 @@ class Examination:
 
     def _noise(self, eps: float) -> float:
         """How far the answer moves when every weight moves by a rounding error."""
-        model = self.subject.fresh()
-        if model is self.subject.model:
+        model = self.rerun.pristine_copy()
+        if model is self.rerun.model:
             return eps  # its own weights are not touched
         put_in_mode(model, False)
         generator = torch.Generator().manual_seed(0)
@@ -165,25 +144,27 @@ class Examination:
                 if parameter.is_floating_point():
                     signs = torch.rand(parameter.shape, generator=generator).to(parameter.device)
                     parameter.mul_(1 + (4 * eps * (signs - 0.5)).to(parameter.dtype))
-        run = self.quietly(training=False, seed=1, model=model)
-        apart = difference(self.base.output, run.output) if run else 0.0
+        run = self.run_or_none(training=False, seed=1, model=model)
+        apart = relative_gap(self.base.output, run.output) if run else 0.0
         return max(eps, apart if math.isfinite(apart) else 0.0)
 
     def blamed(
         self, one: Mapping[str, Any], other: Mapping[str, Any], differ: Callable[[Any, Any], bool]
     ) -> list[Call]:
         """Find the calls to blame; behind each that is found, look again with its output held."""
-        first = self.quietly(training=False, trace=True, **one)
+        first = self.run_or_none(training=False, trace=True, **one)
         found: list[Call] = []
-        held: dict[int, Any] = {}
-        for _ in range(CULPRITS):
-            second = self.quietly(training=False, trace=True, held=held, **other)
+        forced_outputs: dict[int, Any] = {}
+        for _ in range(MAX_BLAME_ROUNDS):
+            second = self.run_or_none(
+                training=False, trace=True, forced_outputs=forced_outputs, **other
+            )
             new = blame(first, second, differ) if first and second else []
             if first is None or not new:
                 break
             found += new
             blamed = {id(call) for call in new}
-            held |= {i: c.outputs for i, c in enumerate(first.calls) if id(c) in blamed}
+            forced_outputs |= {i: c.outputs for i, c in enumerate(first.calls) if id(c) in blamed}
         return distinct(found)
 
     def report(
@@ -191,7 +172,7 @@ class Examination:
         kind: str,
         call: Call,
         evidence: str,
-        again: Callable[[Subject], float | None],
+        again: Callable[[RerunModel], float | None],
     ) -> None:
         """Add a finding; say so where the layer is unregistered or a flag of its own decides."""
         name = call.name
@@ -199,8 +180,8 @@ class Examination:
             self.add(
                 kind,
                 name,
-                f"{evidence}; it runs a {call.kind} that is not registered, so eval() does not "
-                "reach it",
+                f"{evidence}; it runs a {call.class_name} that is not registered, so eval() "
+                "does not reach it",
                 "assign it to an attribute in __init__, or hold it in nn.ModuleList or "
                 "nn.ModuleDict",
             )
@@ -211,19 +192,23 @@ class Examination:
         else:
             self.add(kind, name, evidence)
 
-    def _own_flag(self, name: str, again: Callable[[Subject], float | None]) -> str | None:
+    def _own_flag(self, name: str, again: Callable[[RerunModel], float | None]) -> str | None:
         """A flag of the module's own that stops it, if there is one."""
-        if self.subject.in_place:
+        if self.rerun.in_place:
             return None
         opposite = {True: False, False: True, "train": "eval", "training": "eval"}
         for flag, value in _flags(self.modules[name]):
             word = value.lower() if isinstance(value, str) else value
-            if not isinstance(value, (bool, str)) or word not in opposite or not FLAG.search(flag):
+            if (
+                not isinstance(value, (bool, str))
+                or word not in opposite
+                or not MODE_FLAG_NAMES.search(flag)
+            ):
                 continue
             try:
-                model = self.subject.fresh()
+                model = self.rerun.pristine_copy()
                 _set_flag(submodule(model, name), flag, opposite[word])
-                with Subject(model, self.subject.args, self.subject.kwargs) as other:
+                with RerunModel(model, self.rerun.args, self.rerun.kwargs) as other:
                     apart = again(other)
             except Exception:
                 continue
@@ -234,9 +219,9 @@ class Examination:
     def add(self, kind: str, module: str, evidence: str, cure: str = "") -> None:
         while module not in self.modules:  # a layer that was made in the first call
             module = module.rpartition(".")[0]
-        if kind in FOLLOWS and self._still_trains(module):
+        if kind in CONSEQUENCES_OF_TRAIN_MODE and self._still_trains(module):
             cure = "it runs in train mode in spite of eval(): mend that first"
-        made = ModelFinding(kind, evidence, cure or CURES[kind], module)
+        made = ModelFinding(kind, evidence, cure or KINDS[kind].cure, module)
         if not any((f.kind, f.module) == (kind, module) for f in self.findings):
             self.findings.append(made)
 
@@ -254,7 +239,7 @@ def coarsest(values: Iterable[Any]) -> float:
     kinds = {
         leaf.dtype
         for value in values
-        for _, leaf in leaves(value)
+        for _, leaf in iter_leaves(value)
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.is_quantized
     }
     return max((torch.finfo(kind).eps for kind in kinds), default=1e-7)
@@ -262,11 +247,11 @@ def coarsest(values: Iterable[Any]) -> float:
 
 def rounding(eps: float) -> float:
     """How far rounding may move an answer, by the precision of its type."""
-    return (8 if eps > HALF else 64) * eps
+    return (8 if eps > HALF_PRECISION_EPS else 64) * eps
 
 
 def beyond_rounding(one: Any, other: Any) -> bool:
-    return difference(one, other) > rounding(coarsest([one, other]))
+    return relative_gap(one, other) > rounding(coarsest([one, other]))
 
 
 def distinct(calls: Iterable[Call]) -> list[Call]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.trials import leaves, map_tensors
+from ..nested import iter_leaves, map_tensors
 
 
 def is_mask(tensor: Tensor) -> bool:
@@ -42,8 +42,8 @@ def to_double(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, inputs: Any) -> Tensor:
-    """A tensor in the precision of a subject's inputs."""
-    double = any(isinstance(t, Tensor) and t.dtype == torch.float64 for _, t in leaves(inputs))
+    """A tensor in the precision of a model's inputs."""
+    double = any(isinstance(t, Tensor) and t.dtype == torch.float64 for _, t in iter_leaves(inputs))
     return tensor.double() if double and tensor.is_floating_point() else tensor
 
 
@@ -55,6 +55,6 @@ def has_edges(inputs: Any, nodes: int) -> bool:
         and len(leaf) == 2
         and leaf.numel() > 0
         and 0 <= int(leaf.min()) <= int(leaf.max()) < nodes
-        for _, leaf in leaves(inputs)
+        for _, leaf in iter_leaves(inputs)
         if isinstance(leaf, Tensor) and leaf.layout == torch.strided
     )

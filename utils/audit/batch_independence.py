@@ -9,66 +9,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.audit.examination import ROOT, Examination, beyond_rounding, distinct
-from utils.audit.inputs import doubled, has_edges, is_mask, like
-from utils.findings import off_by
-from utils.trials import (
-    Call,
-    Subject,
-    batch_size,
-    blame,
-    is_list_of_rows,
-    leaves,
-    map_tensors,
-    rows_apart,
-    select_rows,
-)
+from ..findings import off_by
+from ..nested import iter_leaves, map_tensors
+from ..rerun import Call, RerunModel, blame
+from ..rows import batch_size, is_list_of_rows, rows_apart, select_rows
+from .context import WHOLE_MODEL, AuditContext, beyond_rounding, distinct
+from .perturb import doubled, has_edges, is_mask, like
 
 INDICES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 
 
-def rows(exam: Examination) -> None:
+def detect_batch_dependence(context: AuditContext) -> None:
     """Whether a sample's answer depends on the others in its batch, in eval mode."""
-    given = (exam.subject.args, exam.subject.kwargs)
+    given = (context.rerun.args, context.rerun.kwargs)
     size = batch_size(given)
     if size is None:
-        exam.notes.append("samples in a batch: the inputs have no dimension to hold them")
+        context.notes.append("samples in a batch: the inputs have no dimension to hold them")
         return
     if size < 2:
         given = map_tensors(given, doubled)
         size = batch_size(given)
-        if size != 2 or exam.quietly(training=False, seed=1, inputs=given) is None:
-            exam.notes.append("samples in a batch: give two or more to have them compared")
+        if size != 2 or context.run_or_none(training=False, seed=1, inputs=given) is None:
+            context.notes.append("samples in a batch: give two or more to have them compared")
             return
     if has_edges(given, size):
-        exam.notes.append("samples in a batch: rows are the nodes of a graph")
+        context.notes.append("samples in a batch: rows are the nodes of a graph")
         return
-    same = given[0] is exam.subject.args
-    trial = RowTrial(given, size, 0)
+    same = given[0] is context.rerun.args
+    trial = BatchIndependenceTrial(given, size, 0)
     worst = trial.worst(
-        exam.subject, same_shapes_only=exam.random, full=exam.base.output if same else None
+        context.rerun, same_shapes_only=context.random, full=context.base.output if same else None
     )
     if worst is None:
-        exam.notes.append(
+        context.notes.append(
             "samples in a batch: the model does not take fewer of them, or its output has no "
             "row for each"
         )
         return
     apart, changed, text = worst
-    if not exam.real(apart, trial.again, sure=1e9):
+    if not context.exceeds_rounding(apart, trial.again, certain_above=1e9):
         return
-    if _samples_lie_along_one(exam, given):
-        exam.notes.append(
+    if _samples_lie_along_one(context, given):
+        context.notes.append(
             "samples in a batch: those along dimension 0 influence each other, those along "
             "dimension 1 do not, so they were taken for time steps; if dimension 0 holds the "
             "samples, set batch_first=True"
         )
         return
-    calls = trial.blamed(exam.subject, changed)
-    for call in calls or [ROOT]:
-        if call.name in exam.found("random-in-eval"):
+    calls = trial.blamed(context.rerun, changed)
+    for call in calls or [WHOLE_MODEL]:
+        if call.name in context.found("random-in-eval"):
             continue  # other samples may make it draw other numbers
-        exam.report(
+        context.report(
             "depends-on-batch",
             call,
             f"a sample's answer changes {off_by(apart)} {text}",
@@ -76,20 +68,20 @@ def rows(exam: Examination) -> None:
         )
 
 
-def _samples_lie_along_one(exam: Examination, given: Any) -> bool:
+def _samples_lie_along_one(context: AuditContext, given: Any) -> bool:
     """Whether dimension 1 holds the samples, as in recurrent layers by default."""
-    layers = list(exam.subject.model.modules())
-    first = next((t for _, t in leaves(given) if isinstance(t, Tensor) and t.dim() > 1), None)
+    layers = list(context.rerun.model.modules())
+    first = next((t for _, t in iter_leaves(given) if isinstance(t, Tensor) and t.dim() > 1), None)
     if first is None or first.shape[1] < 2:
         return False
     if not any(getattr(layer, "batch_first", None) is False for layer in layers):
         return False
-    trial = RowTrial(given, first.shape[1], 1)
-    worst = trial.worst(exam.subject, same_shapes_only=exam.random)
-    return worst is not None and not exam.real(worst[0], trial.again)
+    trial = BatchIndependenceTrial(given, first.shape[1], 1)
+    worst = trial.worst(context.rerun, same_shapes_only=context.random)
+    return worst is not None and not context.exceeds_rounding(worst[0], trial.again)
 
 
-class RowTrial:
+class BatchIndependenceTrial:
     """The same sample in different company."""
 
     def __init__(self, given: Any, size: int, dim: int) -> None:
@@ -111,11 +103,11 @@ class RowTrial:
             companies = [(slice(0, 1), 0.5), (slice(1, 2), 0.5)]
         for kept, factor in companies:
             changed = map_tensors(
-                self.given, partial(self._other_company, kept=kept, factor=factor)
+                self.given, partial(self._change_companions, kept=kept, factor=factor)
             )
             yield changed, kept, size, "when the others in its batch change"
 
-    def _other_company(self, tensor: Tensor, kept: slice, factor: float) -> Tensor:
+    def _change_companions(self, tensor: Tensor, kept: slice, factor: float) -> Tensor:
         if tensor.layout != torch.strided or tensor.dim() <= self.dim:
             return tensor
         if tensor.shape[self.dim] != self.size:
@@ -133,7 +125,7 @@ class RowTrial:
         return new.movedim(0, self.dim)
 
     def worst(
-        self, subject: Subject, *, same_shapes_only: bool = False, full: Any = None
+        self, rerun: RerunModel, *, same_shapes_only: bool = False, full: Any = None
     ) -> tuple[float, tuple[Any, slice, int], str] | None:
         """The largest difference, the inputs that made it, and what was done to them.
 
@@ -141,14 +133,14 @@ class RowTrial:
         lies along the dimension are no samples.
         """
         if full is None:
-            full = subject.run(training=False, seed=1, inputs=self.given).output
+            full = rerun.run(training=False, seed=1, inputs=self.given).output
         found: tuple[float, tuple[Any, slice, int], str] | None = None
         taken = same_shapes_only
         for inputs, rows, size, text in self._variants(same_shapes_only):
             if size == self.size and not taken:
                 return None
             try:
-                part = subject.run(training=False, seed=1, inputs=inputs).output
+                part = rerun.run(training=False, seed=1, inputs=inputs).output
             except Exception as error:
                 # A batch norm without running statistics refuses a single sample, and no other.
                 taken |= "more than 1 value per channel" in str(error)
@@ -165,10 +157,10 @@ class RowTrial:
         """Parts of the output whose rows get longer with the batch: similarities within it."""
         if self.dim != 0 or (is_list_of_rows(full) and len(full) == self.size):
             return
-        fewer = dict(leaves(part))
+        fewer = dict(iter_leaves(part))
         self._grown |= {
             path
-            for path, leaf in leaves(full)
+            for path, leaf in iter_leaves(full)
             if isinstance(leaf, Tensor)
             and isinstance(fewer.get(path), Tensor)
             and not leaf.is_nested
@@ -183,7 +175,7 @@ class RowTrial:
     def _apart(self, full: Any, part: Any, rows: slice, size: int) -> float | None:
         if self._grown:
             full, part = (
-                [leaf for path, leaf in leaves(value) if path not in self._grown]
+                [leaf for path, leaf in iter_leaves(value) if path not in self._grown]
                 for value in (full, part)
             )
         if self.dim == 0:
@@ -191,17 +183,17 @@ class RowTrial:
         turned = (_turned(full, self.size), _turned(part, size))
         return rows_apart(*turned, self.size, rows, size=size)
 
-    def again(self, subject: Subject) -> float | None:
-        """The same trial on another subject, whose precision or flags differ."""
-        given = map_tensors(self.given, lambda t: like(t, (subject.args, subject.kwargs)))
-        worst = RowTrial(given, self.size, self.dim).worst(subject)
+    def again(self, rerun: RerunModel) -> float | None:
+        """The same trial on another model, whose precision or flags differ."""
+        given = map_tensors(self.given, lambda t: like(t, (rerun.args, rerun.kwargs)))
+        worst = BatchIndependenceTrial(given, self.size, self.dim).worst(rerun)
         return worst[0] if worst else None
 
-    def blamed(self, subject: Subject, changed: tuple[Any, slice, int]) -> list[Call]:
+    def blamed(self, rerun: RerunModel, changed: tuple[Any, slice, int]) -> list[Call]:
         inputs, rows, size = changed
         try:
-            full = subject.run(training=False, seed=1, inputs=self.given, trace=True)
-            part = subject.run(training=False, seed=1, inputs=inputs, trace=True)
+            full = rerun.run(training=False, seed=1, inputs=self.given, trace=True)
+            part = rerun.run(training=False, seed=1, inputs=inputs, trace=True)
         except Exception:
             return []
         picked = rows if size == self.size else slice(None)
@@ -234,7 +226,7 @@ def _places(value: Any, batch: int) -> list[int | None]:
             return 0
         return 1 if tensor.dim() > 1 and tensor.shape[1] == batch else None
 
-    return [place(leaf) for _, leaf in leaves(value) if isinstance(leaf, Tensor)]
+    return [place(leaf) for _, leaf in iter_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _rows_of(value: Any, batch: int, rows: slice, places: Sequence[int | None]) -> Any:

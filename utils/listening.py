@@ -1,0 +1,94 @@
+"""Which modules act on their mode, told from what they are."""
+
+from __future__ import annotations
+
+from types import CodeType, FunctionType
+
+import torch
+from torch import nn
+
+from .arguments import check_module
+from .torch_internals import BATCH_NORMS, DROPOUTS, INSTANCE_NORMS, forward_pre_hooks
+
+SCRIPTED_DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout")
+"""Names by which a scripted dropout is known."""
+
+
+def listens(module: nn.Module) -> bool:
+    """Say whether a module itself acts on its mode, its children left aside.
+
+    For the classes of ``torch.nn`` the answer is what the survey measured, arguments included: a
+    dropout with ``p=0`` does not listen. For any other class it is whether a method of it
+    mentions ``training``, unless every number it calls a dropout is 0.
+
+    Parameters
+    ----------
+    module
+        Any module, scripted ones too.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is not a module.
+
+    See Also
+    --------
+    utils.survey.survey : Measures it for every class of ``torch.nn``.
+
+    Examples
+    --------
+    >>> listens(nn.Dropout()), listens(nn.Dropout(0.0)), listens(nn.LayerNorm(4))
+    (True, False, False)
+    >>> listens(nn.BatchNorm1d(4)), listens(nn.BatchNorm1d(4, track_running_stats=False))
+    (True, False)
+    """
+    check_module("module", module)
+    known = _known_to_listen(module)
+    if known is not None:
+        return known
+    if any(type(hook).__name__ == "SpectralNorm" for hook in forward_pre_hooks(module)):
+        return True
+    own = [cls for cls in type(module).__mro__ if not cls.__module__.startswith("torch.nn.modules")]
+    if not any(_mentions_training(cls, module) for cls in own):
+        return False
+    rates = [v for k, v in vars(module).items() if "drop" in k and isinstance(v, (int, float))]
+    return not rates or any(rates)
+
+
+def _known_to_listen(module: nn.Module) -> bool | None:
+    """What is known of a class of torch.nn; None for other classes."""
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    name = str(module.original_name) if scripted else type(module).__name__
+    if isinstance(module, (BATCH_NORMS, INSTANCE_NORMS)) or name.startswith(("BatchNorm", "Inst")):
+        return getattr(module, "running_mean", None) is not None
+    if isinstance(module, DROPOUTS) or name in SCRIPTED_DROPOUTS:
+        return getattr(module, "p", 1) > 0
+    if isinstance(module, nn.RReLU):
+        return module.lower != module.upper
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    hooked = any(True for _ in forward_pre_hooks(module))
+    return False if type(module).__module__.startswith("torch.nn.modules") and not hooked else None
+
+
+def _mentions_training(cls: type, module: nn.Module) -> bool:
+    codes = [
+        value.__code__
+        for name, value in vars(cls).items()
+        if isinstance(value, FunctionType) and name not in ("train", "eval", "__init__")
+    ]
+    while codes:
+        code = codes.pop()
+        words = {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
+        # Hugging Face's layers ask for the mode to decide on checkpointing alone.
+        checkpoints = getattr(module, "gradient_checkpointing", True)
+        if "training" in words and ("gradient_checkpointing" not in words or checkpoints):
+            return True
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return False

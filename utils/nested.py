@@ -1,0 +1,144 @@
+"""Nested values, as models take and return them: walked through, compared, made anew."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .random_state import GENERATORS, state_of
+
+DEPTH = 8
+"""How deep nested outputs and attributes are looked into."""
+
+
+def iter_leaves(
+    value: Any, path: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Walk through nested tensors and numbers, each with its place.
+
+    Tuples, lists, mappings, dataclasses and plain objects are looked into; generators of random
+    numbers stand for their state.
+
+    Examples
+    --------
+    >>> [path for path, _ in iter_leaves({"boxes": [torch.ones(2), 3]})]
+    ["['boxes'][0]", "['boxes'][1]"]
+    """
+    if isinstance(value, (Tensor, bool, int, float, complex, str, bytes, type(None))):
+        yield path, value
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        yield path, torch.from_numpy(np.array(value))
+    elif isinstance(value, GENERATORS):
+        state = state_of(value)
+        yield path, state if isinstance(state, Tensor) else str(state)
+    elif depth >= DEPTH or isinstance(value, nn.Module) or callable(value):
+        yield path, type(value).__name__
+    elif isinstance(value, Mapping):
+        for key in value:
+            yield from iter_leaves(value[key], f"{path}[{key!r}]", depth + 1, seen)
+    elif isinstance(value, (list, tuple, deque)):
+        for index, item in enumerate(value):
+            yield from iter_leaves(item, f"{path}[{index}]", depth + 1, seen)
+    elif hasattr(value, "__dict__"):
+        seen = set() if seen is None else seen
+        if id(value) not in seen:
+            seen.add(id(value))
+            for name, item in vars(value).items():
+                yield from iter_leaves(item, f"{path}.{name}", depth + 1, seen)
+    else:
+        yield path, type(value).__name__
+
+
+def relative_gap(one: Any, other: Any) -> float:
+    """Measure how far two nested outputs are apart, relative to the largest value in them.
+
+    Parameters
+    ----------
+    one, other
+        Outputs of a model: tensors, or anything nested.
+
+    Returns
+    -------
+    float
+        0 if they are the same, infinity if they differ in structure, shape, a whole number or
+        in what is finite. ``nan`` in the same place is the same.
+
+    Examples
+    --------
+    >>> relative_gap({"a": torch.tensor([2.0, 4.0])}, {"a": torch.tensor([2.0, 3.0])})
+    0.25
+    """
+    ones, others = list(iter_leaves(one)), list(iter_leaves(other))
+    if [path for path, _ in ones] != [path for path, _ in others]:
+        return float("inf")
+    return max((tensor_gap(a, b) for (_, a), (_, b) in zip(ones, others, strict=True)), default=0.0)
+
+
+def tensor_gap(one: Any, other: Any) -> float:
+    if isinstance(one, float) and isinstance(other, float):
+        one, other = torch.tensor(one), torch.tensor(other)
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        same = type(one) is type(other) and one == other
+        return 0.0 if same else float("inf")
+    one, other = to_dense(one), to_dense(other)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if one.is_meta or one.numel() == 0:
+        return 0.0
+    one, other = one.detach(), other.detach()
+    if not one.is_floating_point() and not one.is_complex():
+        return 0.0 if torch.equal(one, other) else float("inf")
+    if torch.equal(one, other):
+        return 0.0
+    if one.is_floating_point() and torch.finfo(one.dtype).bits < 32:
+        one, other = one.float(), other.float()
+    gap, size = (one - other).abs(), torch.maximum(one.abs(), other.abs())
+    finite = gap.isfinite()
+    alike = (one == other) | (one.isnan() & other.isnan())
+    if not bool((finite | alike).all()):
+        return float("inf")
+    gap, size = gap[finite], size[finite]
+    if gap.numel() == 0 or float(size.max()) == 0.0:
+        return 0.0
+    return float(gap.max() / size.max())
+
+
+def to_dense(tensor: Tensor) -> Tensor:
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    if tensor.is_nested:
+        return torch.nested.to_padded_tensor(tensor, 0.0)
+    return tensor.to_dense() if tensor.layout != torch.strided else tensor
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to every tensor of a nested value; containers are made anew.
+
+    Examples
+    --------
+    >>> map_tensors({"a": [torch.ones(1), "text"]}, lambda t: t * 2)
+    {'a': [tensor([2.]), 'text']}
+    """
+    found = [leaf for _, leaf in iter_leaves(value) if isinstance(leaf, Tensor)]
+    return _rebuild(value, {id(leaf): change(leaf) for leaf in found})
+
+
+def _rebuild(value: Any, memo: dict[int, Any]) -> Any:
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, nn.Module) or callable(value):
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_rebuild(item, memo) for item in value)
+    if type(value) is dict:
+        return {key: _rebuild(item, memo) for key, item in value.items()}
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:
+        return value

@@ -1,0 +1,162 @@
+"""Is the loop around a model right? Recorded while it runs, a framework's loop too.
+
+In a shell, around a program that nobody edits::
+
+    evalmode record train.py --epochs 2
+
+In a test suite, or in a notebook::
+
+    with record(model) as recording:
+        train(model)
+    recording.raise_for_findings()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ..arguments import check_module
+from ..findings import first_few
+from . import interception
+from .declarations import Declarations, unused
+from .forwards import ForwardLog
+from .model_map import ModelMap
+from .phases import frozen_parts_inside, phases_of
+from .report import LoopFinding, Phase, Place, Recording
+from .verdicts import Evidence, judge
+
+__all__ = ["LoopFinding", "Phase", "Place", "Recording", "record"]
+
+
+@contextmanager
+def record(model: nn.Module, *, on_purpose: Iterable[str] = ()) -> Iterator[Recording]:
+    """Watch a training program and report where it uses the wrong mode.
+
+    The program is left as it is: same numbers, same modes. Forwards of the model, or of a part
+    of it that is called from outside, are noted with the line that called it, the modes of the
+    layers that listen, the gradient mode, and what became of the output.
+
+    A line whose mode is meant, a rollout or a teacher in train mode, is declared by the comment
+    ``# evalmode: on purpose`` on it or alone on the line above; what would be found there is
+    listed as declared, and a declaration that nothing needs is said.
+
+    Parameters
+    ----------
+    model
+        The model that the program trains or evaluates. Modules that are added to it later, and
+        calls from other threads, are not watched; ``notes`` say so where it happens.
+    on_purpose
+        Lines that are declared without a comment: ``"train.py:30"``, or the name of a function.
+
+    Yields
+    ------
+    Recording
+        Complete when the block ends, also if it ends with an error.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+
+    See Also
+    --------
+    utils.audit.audit : Asks whether the model itself is right.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    >>> with record(net) as recording:
+    ...     with torch.no_grad():
+    ...         _ = net(torch.ones(4, 2))
+    >>> [finding.kind for finding in recording.findings]
+    ['evaluated-in-train-mode']
+    >>> recording.phases[0].mode, recording.phases[0].use
+    ('train', 'none')
+    """
+    check_module("model", model)
+    recorder = Recorder(model, on_purpose)
+    try:
+        with recorder as recording:
+            yield recording
+    finally:
+        recorder.recording.notes += unused([recorder.declarations])
+
+
+class Recorder:
+    """Watches one model from ``start`` to ``stop``; :func:`record` as an object.
+
+    Attributes
+    ----------
+    recording
+        Complete after ``stop``.
+    parts
+        The model.
+    declarations
+        Which lines were declared to be on purpose; known after ``stop``.
+    """
+
+    def __init__(self, model: nn.Module, on_purpose: Iterable[str] = (), name: str = "") -> None:
+        self.parts = ModelMap(model)
+        self.recording = Recording(name or type(model).__name__)
+        self._on_purpose = tuple(on_purpose)
+        self._log = ForwardLog(self.parts)
+        self.classes = interception.classes_to_watch(self.parts.parts.values())
+        self.begin, self.abandon, self.end = self._log.begin, self._log.abandon, self._log.end
+
+    def __enter__(self) -> Recording:
+        self.start()
+        return self.recording
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._handle = register_optimizer_step_post_hook(self._log.on_optimizer_step)
+        self._unwatched = interception.start(self)
+
+    def stop(self) -> None:
+        """Watch no more, and judge what was seen."""
+        interception.stop(self)
+        self._handle.remove()
+        self._log.close()
+        recording, log = self.recording, self._log
+        segments = list(log.segments)
+        phases = phases_of(segments)
+        recording.phases = list({id(phase): phase for phase in phases.values()}.values())
+        recording.bars = [
+            (bar.first, bar.forwards, phases[bar.segment]) for bar in log.segments.bars
+        ]
+        recording.forwards, recording.steps = log.forwards, log.steps
+        self.declarations = Declarations(segments, self._on_purpose)
+        for finding in judge(Evidence(segments, self.parts, log.measured, log.steps)):
+            meant = self.declarations(finding)
+            (recording.declared if meant else recording.findings).append(finding)
+        recording.notes += self._unseen() + frozen_parts_inside(segments, self.parts, recording)
+
+    def _unseen(self) -> list[str]:
+        """What could not be watched."""
+        log, notes = self._log, []
+        if self._unwatched:
+            names = first_few([cls.__name__ for cls in self._unwatched])
+            notes.append(f"calls of {names}: a class that cannot be changed cannot be watched")
+        if log.calls_from_other_threads:
+            notes.append(
+                f"{log.calls_from_other_threads} calls from another thread than the one that "
+                "began the recording"
+            )
+        if log.calls_of_copies:
+            notes.append(f"{log.calls_of_copies} calls of copies of the model")
+        added = self.parts.added()
+        if added:
+            names = first_few([repr(name) for name in added])
+            notes.append(f"modules that were added to the model meanwhile: {names}")
+        if not log.forwards:
+            steps = f", though {log.steps} steps changed its weights" if log.steps else ""
+            notes.append(f"everything: no forward of the model was seen{steps}")
+        return notes
