@@ -38,6 +38,7 @@ def main():
         install(python, "--index-url", torch_index, pinned("torch"))
     install(python, "-r", os.path.join(ROOT, "requirements.txt"))
     install(python, "--no-deps", "-e", ROOT)
+    put_on_path(python, ROOT)
 
 
 def works(python, *arguments):
@@ -62,6 +63,17 @@ def make_venv():
         venv.create(VENV, with_pip=True, clear=True)
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit("Could not make .venv: %s" % error)
+
+
+def put_on_path(python, folder):
+    """Let the environment import from the clone: its chapters import `utils`.
+
+    What is installed is the same folder under the name `evalmode`.
+    """
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.check_output([python, "-c", code], universal_newlines=True).strip()
+    with open(os.path.join(packages, "the_book.pth"), "w") as file:
+        file.write(folder + "\n")
 
 
 def pinned(name):
