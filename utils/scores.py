@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
 
 from .batches import samples_in
 from .losses import ROWWISE, ROWWISE_FUNCTIONS, Scorer, check_loss, total_loss, total_of
 
-Metrics = Union[
-    Metric, MetricCollection, Scorer, Sequence[Union[Metric, Scorer]],
-    Mapping[str, Union[Metric, Scorer]],
+if TYPE_CHECKING:
+    from torchmetrics import Metric, MetricCollection
+
+Metrics: TypeAlias = Union[
+    "Metric", "MetricCollection", Scorer, Sequence[Union["Metric", Scorer]],
+    Mapping[str, Union["Metric", Scorer]],
 ]  # fmt: skip
 
 HELD_ELEMENTS = 1 << 16
@@ -33,7 +36,7 @@ class Scores:
         self.functions: dict[str, Scorer] = {}
         self.default_accuracy = metrics is None
         for name, metric in _named(metrics).items():
-            if isinstance(metric, Metric):
+            if _is_metric(metric):
                 self.metrics[name] = metric.clone().to(device)
                 self.metrics[name].reset()
             else:
@@ -177,6 +180,12 @@ class _Mean:
         return self.total / self.count
 
 
+def _is_metric(value: object, kind: str = "Metric") -> bool:
+    """Whether it is an object of torchmetrics, which is not loaded unless somebody has made one."""
+    torchmetrics = sys.modules.get("torchmetrics")
+    return torchmetrics is not None and isinstance(value, getattr(torchmetrics, kind))
+
+
 def _position(name: str, order: list[str]) -> int:
     return order.index(name) if name in order else len(order)
 
@@ -185,8 +194,9 @@ def _named(metrics: Metrics | None) -> dict[str, Any]:
     """Give each metric its name in the result."""
     if metrics is None:
         return {}
-    if isinstance(metrics, MetricCollection):
-        return {str(name): metric for name, metric in metrics.items(copy_state=False)}
+    if _is_metric(metrics, "MetricCollection"):
+        collection: Any = metrics
+        return {str(name): metric for name, metric in collection.items(copy_state=False)}
     if isinstance(metrics, str):
         raise TypeError(f"metrics is the string {metrics!r}; expected a metric or a function.")
     if isinstance(metrics, Mapping):
@@ -206,7 +216,7 @@ def _named(metrics: Metrics | None) -> dict[str, Any]:
                 f"metrics[{name!r}] is a {type(metric).__name__}; expected a torchmetrics metric "
                 "or a function of output and target."
             )
-        if isinstance(metric, MetricCollection):
+        if _is_metric(metric, "MetricCollection"):
             raise TypeError(
                 f"metrics[{name!r}] is a collection; expected a single metric. Give the "
                 "collection alone, as metrics."
