@@ -302,7 +302,7 @@ def test_only_ignored_targets_and_nan_outputs_are_errors():
     ignored = torch.full((3,), -100)
     with pytest.raises(ValueError, match="loss has nothing to average: every target is ignored"):
         evaluate(nn.Identity(), [(torch.eye(3), ignored)], loss=nn.CrossEntropyLoss())
-    with pytest.raises(ValueError, match="output is nan by batch 0"):
+    with pytest.raises(ValueError, match="output has 9 values that are nan or infinite on batch 0"):
         evaluate(nn.Identity(), [(torch.eye(3) * float("nan"), torch.arange(3))])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -142,3 +143,37 @@ def _rebuild(value: Any, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(value, memo)
     except Exception:
         return value
+
+
+def count_non_finite(value: Any) -> int:
+    """Count nan and infinite values; minus infinity beside a finite one marks what is left out.
+
+    Examples
+    --------
+    >>> count_non_finite({"scores": torch.tensor([1.0, -math.inf, math.nan])})
+    1
+    """
+    count = 0
+    for _, leaf in iter_leaves(value):
+        if isinstance(leaf, float):
+            count += not math.isfinite(leaf)
+        if not has_floats(leaf):
+            continue
+        if leaf.is_complex():
+            leaf = torch.view_as_real(leaf.resolve_conj())
+        bad = leaf.isnan() | (leaf == float("inf"))
+        rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.dim() else leaf.reshape(1, 1)
+        hidden = (rows == float("-inf")).all(1)
+        count += int(bad.sum()) + int(hidden.sum()) * (leaf.shape[-1] if leaf.dim() else 1)
+    return count
+
+
+def has_floats(leaf: Any) -> bool:
+    """Whether it is a tensor of floats or complex numbers, plain and not empty."""
+    return (
+        isinstance(leaf, Tensor)
+        and leaf.layout == torch.strided
+        and not leaf.is_nested
+        and (leaf.is_floating_point() or leaf.is_complex())
+        and leaf.numel() > 0
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
@@ -12,7 +13,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .batches import samples_in
-from .losses import ROWWISE, ROWWISE_FUNCTIONS, Scorer, check_loss, total_loss, total_of
+from .losses import (
+    IGNORED,
+    Scorer,
+    check_loss,
+    check_same_shape,
+    in_full_precision,
+    is_rowwise,
+    total_loss,
+    total_of,
+)
+from .nested import count_non_finite
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -31,7 +42,7 @@ class Scores:
 
     def __init__(self, metrics: Metrics | None, loss: Scorer | None, device: torch.device) -> None:
         check_loss(loss)
-        self.loss = loss
+        self.loss = in_full_precision(loss)
         self.metrics: dict[str, Metric] = {}
         self.functions: dict[str, Scorer] = {}
         self.default_accuracy = metrics is None
@@ -43,22 +54,22 @@ class Scores:
                 self.functions[name] = metric
         self.means: dict[str, _Mean] = {}
         self.samples = self.batches = self.samples_with_accuracy = 0
-        rowwise = loss is None or type(loss) in ROWWISE or loss in ROWWISE_FUNCTIONS
         theirs = (
             type(metric).__module__.startswith("torchmetrics.") for metric in self.metrics.values()
         )
-        self.may_join = rowwise and not self.functions and all(theirs)
-        self.held: list[tuple[Any, Any, int]] = []
+        self.may_join = is_rowwise(loss) and not self.functions and all(theirs)
+        self.held: list[_Batch] = []
         self.held_elements = 0
 
     def add(self, output: Any, target: Any) -> None:
         """Take one batch; score it together with others where they can be joined."""
         size = samples_in(output, target)
+        batch = _Batch(self.batches, output, target, size)
         self.samples += size
         self.batches += 1
-        if self.held and not (self.may_join and _can_join(self.held[-1], output, target)):
+        if self.held and not (self.may_join and self.held[-1].can_be_joined_by(batch)):
             self.score_held()
-        self.held.append((output, target, size))
+        self.held.append(batch)
         self.held_elements += output.numel() if isinstance(output, Tensor) else HELD_ELEMENTS
         if self.held_elements >= HELD_ELEMENTS:
             self.score_held()
@@ -69,25 +80,28 @@ class Scores:
         if not held:
             return
         if len(held) == 1:
-            output, target, size = held[0]
+            output, target, size = held[0].output, held[0].target, held[0].size
         else:
-            output = torch.cat([part[0] for part in held])
-            target = torch.cat([part[1] for part in held])
-            size = sum(part[2] for part in held)
+            output = torch.cat([batch.output for batch in held])
+            target = torch.cat([batch.target for batch in held])
+            size = sum(batch.size for batch in held)
         if self.loss is not None:
-            total, count = total_loss(self.loss, output, target, size)
+            total, count = self._loss_of(output, target, size, held[0].index)
             if not math.isfinite(total):
                 self._name_the_batch(held, total)
             self.means.setdefault("loss", _Mean()).add(total, count)
-        if self.default_accuracy and _are_class_scores(output, target):
-            if output.isnan().any():
-                raise ValueError(f"output is nan by batch {self.batches - 1}; expected scores.")
+        of_classes = self.default_accuracy and _are_class_scores(output, target)
+        if of_classes or self.functions or self.metrics:
+            _refuse_non_finite(output, held)
+        if of_classes:
             total, count = _total_right(output, target, self.loss)
             self.means.setdefault("accuracy", _Mean()).add(total, count)
             self.samples_with_accuracy += size
         for name, function in self.functions.items():
             try:
-                total, count = total_of(function(output, target), size)
+                value = function(output, target)
+                _refuse_spread(value, output, target)
+                total, count = total_of(value, size)
             except Exception as error:
                 raise _metric_failed(name, error) from error
             self.means.setdefault(name, _Mean()).add(total, count)
@@ -97,14 +111,20 @@ class Scores:
             except Exception as error:
                 raise _metric_failed(name, error) from error
 
-    def _name_the_batch(self, held: list[tuple[Any, Any, int]], total: float) -> None:
+    def _loss_of(self, output: Any, target: Any, size: int, index: int) -> tuple[float, float]:
         assert self.loss is not None
-        for number, (output, target, size) in enumerate(held, self.batches - len(held)):
-            value, _ = total_loss(self.loss, output, target, size)
+        try:
+            return total_loss(self.loss, output, target, size)
+        except ValueError as error:
+            raise ValueError(f"batch {index} (counted from 0): {error}") from error
+
+    def _name_the_batch(self, held: list[_Batch], total: float) -> None:
+        for batch in held:
+            value, _ = self._loss_of(batch.output, batch.target, batch.size, batch.index)
             if not math.isfinite(value):
-                finite = torch.isfinite(output).all().item() if isinstance(output, Tensor) else None
+                finite = not count_non_finite(batch.output)
                 raise ValueError(
-                    f"loss is {value} on batch {number} (counted from 0); expected a finite "
+                    f"loss is {value} on batch {batch.index} (counted from 0); expected a finite "
                     f"number. The model's output there is {'' if finite else 'not '}finite."
                 )
         raise ValueError(f"loss is {total}; expected a finite number.")
@@ -164,6 +184,26 @@ class Scores:
             )
         order = ["loss", "accuracy", *self.functions, *self.metrics]
         return dict(sorted(values.items(), key=lambda item: _position(item[0], order)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """One batch that has been run and waits to be scored."""
+
+    index: int
+    output: Any
+    target: Any
+    size: int
+
+    def can_be_joined_by(self, other: _Batch) -> bool:
+        """Whether the outputs and targets of another batch can be concatenated to these."""
+        ours, theirs = (self.output, self.target), (other.output, other.target)
+        if not all(isinstance(value, Tensor) and value.dim() for value in (*ours, *theirs)):
+            return False
+        return len(other.output) == len(other.target) and all(
+            one.shape[1:] == two.shape[1:] and one.dtype == two.dtype
+            for one, two in zip(ours, theirs, strict=True)
+        )
 
 
 class _Mean:
@@ -226,24 +266,6 @@ def _named(metrics: Metrics | None) -> dict[str, Any]:
     return named
 
 
-def _can_join(last: tuple[Any, Any, int], output: Any, target: Any) -> bool:
-    """Whether a batch can be concatenated to the one before."""
-    before, target_before, _ = last
-    if not (isinstance(output, Tensor) and isinstance(before, Tensor)):
-        return False
-    if not (isinstance(target, Tensor) and isinstance(target_before, Tensor)):
-        return False
-    return (
-        output.dim() > 0
-        and target.dim() > 0
-        and output.shape[0] == target.shape[0]
-        and output.shape[1:] == before.shape[1:]
-        and target.shape[1:] == target_before.shape[1:]
-        and output.dtype == before.dtype
-        and target.dtype == target_before.dtype
-    )
-
-
 def _are_class_scores(output: Any, target: Any) -> bool:
     return (
         isinstance(output, Tensor)
@@ -257,9 +279,33 @@ def _are_class_scores(output: Any, target: Any) -> bool:
 
 
 def _total_right(output: Tensor, target: Tensor, loss: Scorer | None) -> tuple[float, float]:
-    counted = target != getattr(loss, "ignore_index", -100)
-    right = (output.argmax(dim=1) == target) & counted
+    counted = target != getattr(loss, "ignore_index", IGNORED)
+    right = (output.max(dim=1).indices == target) & counted
     return right.sum().item(), counted.sum().item()
+
+
+def _refuse_non_finite(output: Any, held: list[_Batch]) -> None:
+    """Refuse scores that are nan or infinite, whatever would be made of them."""
+    if isinstance(output, Tensor) and output.is_floating_point():
+        if math.isfinite(output.sum().item()):  # quick, and then every one of them is
+            return
+    elif isinstance(output, Tensor):
+        return
+    for batch in held:
+        count = count_non_finite(batch.output)
+        if count:
+            raise ValueError(
+                f"output has {count} values that are nan or infinite on batch {batch.index} "
+                "(counted from 0); expected finite ones to measure."
+            )
+
+
+def _refuse_spread(value: Any, output: Any, target: Any) -> None:
+    """Refuse values for pairs of rows, which shapes that broadcast by accident make."""
+    if isinstance(value, Tensor) and value.dim() > 1 and value.dim() > target.dim():
+        pairs = torch.broadcast_shapes(output.shape, target.shape)
+        if value.shape == pairs and pairs != output.shape:
+            check_same_shape(output, target)
 
 
 def _as_floats(name: str, value: Any) -> dict[str, float]:

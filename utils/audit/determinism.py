@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..findings import off_by
-from ..nested import iter_leaves, relative_gap
+from ..nested import count_non_finite, has_floats, iter_leaves, relative_gap
 from ..random_state import GENERATORS
 from ..rerun import RerunModel, blame, put_in_mode, submodule
 from ..snapshot import own_state
@@ -37,8 +36,8 @@ def detect_non_finite_output(context: AuditContext) -> None:
         torch.backends.mha.set_fastpath_enabled(True)
         run = context.run_or_note("the inference path", training=False, seed=1) or run
         torch.backends.mha.set_fastpath_enabled(False)
-    count = _bad_values(run.output)
-    if not count or _bad_values((context.rerun.args, context.rerun.kwargs)):
+    count = count_non_finite(run.output)
+    if not count or count_non_finite((context.rerun.args, context.rerun.kwargs)):
         return
     traced = context.rerun.run(training=False, seed=1, trace=True)
     guilty = next(
@@ -269,33 +268,5 @@ def _history(rerun: RerunModel) -> float:
     return relative_gap(first.output, later.output)
 
 
-def _bad_values(value: Any) -> int:
-    """Count nan and infinite values; minus infinity beside finite ones is a mask."""
-    count = 0
-    for _, leaf in iter_leaves(value):
-        if isinstance(leaf, float):
-            count += not math.isfinite(leaf)
-        if not _has_floats(leaf):
-            continue
-        if leaf.is_complex():
-            leaf = torch.view_as_real(leaf.resolve_conj())
-        bad = leaf.isnan() | (leaf == float("inf"))
-        rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.dim() else leaf.reshape(1, 1)
-        hidden = (rows == float("-inf")).all(1)
-        count += int(bad.sum()) + int(hidden.sum()) * (leaf.shape[-1] if leaf.dim() else 1)
-    return count
-
-
 def _finite(value: Any) -> bool:
-    return all(bool(leaf.isfinite().all()) for _, leaf in iter_leaves(value) if _has_floats(leaf))
-
-
-def _has_floats(leaf: Any) -> bool:
-    """Whether it is a tensor of floats or complex numbers, plain and not empty."""
-    return (
-        isinstance(leaf, Tensor)
-        and leaf.layout == torch.strided
-        and not leaf.is_nested
-        and (leaf.is_floating_point() or leaf.is_complex())
-        and leaf.numel() > 0
-    )
+    return all(bool(leaf.isfinite().all()) for _, leaf in iter_leaves(value) if has_floats(leaf))
