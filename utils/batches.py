@@ -43,22 +43,20 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
     >>> unpack_batch({"ids": 1, "mask": 0, "labels": 2})
     ({'ids': 1, 'mask': 0}, 2)
     """
-    if isinstance(batch, Mapping):
+    expected, given = "(inputs, target)", type(batch).__name__
+    if isinstance(batch, (tuple, list)):
+        if len(batch) == 2:
+            inputs, target = batch
+            # A DataLoader makes a list of what was a tuple in the data set.
+            return (tuple(inputs) if _are_parallel(inputs, target) else inputs), target
+        given = f"a {given} of {len(batch)}"
+    elif isinstance(batch, Mapping):
         found = [key for key in TARGET_KEYS if key in batch]
         rest = {key: value for key, value in batch.items() if key not in found}
         if len(found) == 1 and rest:
             return (rest if len(rest) > 1 else next(iter(rest.values()))), batch[found[0]]
         expected = f"inputs and exactly one of the keys {', '.join(TARGET_KEYS)}"
         given = f"a dict with the keys {', '.join(map(str, batch))}"
-    else:
-        if isinstance(batch, (tuple, list)) and len(batch) == 2:
-            inputs, target = batch
-            # A DataLoader makes a list of what was a tuple in the data set.
-            return (tuple(inputs) if _are_parallel(inputs, target) else inputs), target
-        expected = "(inputs, target)"
-        given = type(batch).__name__
-        if isinstance(batch, (tuple, list)):
-            given = f"a {given} of {len(batch)}"
     raise ValueError(f"batch is {given}; expected {expected}, or a function for unpack.")
 
 
@@ -91,6 +89,8 @@ def run_on_batch(model: nn.Module, inputs: Any) -> Any:
     >>> run_on_batch(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
     torch.Size([5, 4])
     """
+    if isinstance(inputs, Tensor):
+        return model(inputs)
     if isinstance(inputs, tuple):
         return model(*inputs)
     if isinstance(inputs, Mapping):
@@ -119,7 +119,7 @@ def to_device(value: Any, device: torch.device) -> Any:
     device(type='meta')
     """
     if isinstance(value, Tensor):
-        return value.to(device)
+        return value if value.device == device else value.to(device)
     if isinstance(value, Mapping):
         return {key: to_device(item, device) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -169,10 +169,10 @@ def device_of_batches(model: nn.Module, device: torch.device | str | None) -> to
     device(type='cpu')
     """
     check_module("model", model)
-    held = {tensor.device for tensor in [*model.parameters(), *model.buffers()]}
     if device is None:
-        first = next(model.parameters(), None)
-        return first.device if first is not None else next(iter(held), torch.device("cpu"))
+        first = next(model.parameters(), next(model.buffers(), None))
+        return torch.device("cpu") if first is None else first.device
+    held = {tensor.device for tensor in [*model.parameters(), *model.buffers()]}
     try:
         asked = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -117,11 +117,12 @@ def reduced_loss(loss: Scorer, value: Any, target: Any, size: int) -> tuple[floa
     count: float = size
     of_classes = isinstance(loss, OF_CLASSES) and isinstance(target, Tensor)
     if of_classes and not target.is_floating_point():
-        kept = target[target != loss.ignore_index]  # type: ignore[attr-defined]
-        if kept.numel() == 0:
-            return 0.0, 0.0
+        kept = target != loss.ignore_index  # type: ignore[attr-defined]
         weight: Tensor | None = loss.weight  # type: ignore[attr-defined]
-        count = kept.numel() if weight is None else weight[kept].double().sum().item()
+        weights = kept if weight is None else weight[target[kept]].double()
+        count = weights.sum().item()
+        if not count:
+            return 0.0, 0.0
     elif reduction != "sum":
         return total_of(value, size)
     if reduction == "mean":

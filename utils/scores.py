@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
@@ -37,6 +36,10 @@ HELD_ELEMENTS = 1 << 16
 """Outputs are scored together once this many elements are held, so memory stays bounded."""
 
 
+Batch: TypeAlias = tuple[Any, Any]
+"""Output and target."""
+
+
 class Scores:
     """What is known so far of the loss and the metrics, as sums and counts."""
 
@@ -58,41 +61,36 @@ class Scores:
             type(metric).__module__.startswith("torchmetrics.") for metric in self.metrics.values()
         )
         self.may_join = is_rowwise(loss) and not self.functions and all(theirs)
-        self.held: list[_Batch] = []
+        self.held: list[Batch] = []
         self.held_elements = 0
 
     def add(self, output: Any, target: Any) -> None:
-        """Take one batch; score it together with others where they can be joined."""
-        size = samples_in(output, target)
-        batch = _Batch(self.batches, output, target, size)
-        self.samples += size
-        self.batches += 1
-        if self.held and not (self.may_join and self.held[-1].can_be_joined_by(batch)):
-            self.score_held()
-        self.held.append(batch)
+        """Take one batch; it is scored together with others where they can be joined."""
+        self.held.append((output, target))
         self.held_elements += output.numel() if isinstance(output, Tensor) else HELD_ELEMENTS
-        if self.held_elements >= HELD_ELEMENTS:
+        if not self.may_join or self.held_elements >= HELD_ELEMENTS:
             self.score_held()
 
     def score_held(self) -> None:
         """Score the batches held so far, and let go of them."""
         held, self.held, self.held_elements = self.held, [], 0
-        if not held:
-            return
-        if len(held) == 1:
-            output, target, size = held[0].output, held[0].target, held[0].size
-        else:
-            output = torch.cat([batch.output for batch in held])
-            target = torch.cat([batch.target for batch in held])
-            size = sum(batch.size for batch in held)
+        joined = _joined(held) if len(held) > 1 else None
+        for number, batches in enumerate([held] if joined else [[batch] for batch in held]):
+            self._score(*(joined or batches[0]), batches, self.batches + number)
+        self.batches += len(held)
+
+    def _score(self, output: Any, target: Any, batches: list[Batch], first: int) -> None:
+        """Score one batch, or several that were joined, of which ``first`` is the number."""
+        size = samples_in(output, target)
+        self.samples += size
         if self.loss is not None:
-            total, count = self._loss_of(output, target, size, held[0].index)
+            total, count = self._loss_of(output, target, size, first)
             if not math.isfinite(total):
-                self._name_the_batch(held, total)
+                self._name_the_batch(batches, first, total)
             self.means.setdefault("loss", _Mean()).add(total, count)
         of_classes = self.default_accuracy and _are_class_scores(output, target)
         if of_classes or self.functions or self.metrics:
-            _refuse_non_finite(output, held)
+            _refuse_non_finite(output, batches, first)
         if of_classes:
             total, count = _total_right(output, target, self.loss)
             self.means.setdefault("accuracy", _Mean()).add(total, count)
@@ -118,13 +116,13 @@ class Scores:
         except ValueError as error:
             raise ValueError(f"batch {index} (counted from 0): {error}") from error
 
-    def _name_the_batch(self, held: list[_Batch], total: float) -> None:
-        for batch in held:
-            value, _ = self._loss_of(batch.output, batch.target, batch.size, batch.index)
+    def _name_the_batch(self, batches: list[Batch], first: int, total: float) -> None:
+        for number, (output, target) in enumerate(batches, first):
+            value, _ = self._loss_of(output, target, samples_in(output, target), number)
             if not math.isfinite(value):
-                finite = not count_non_finite(batch.output)
+                finite = not count_non_finite(output)
                 raise ValueError(
-                    f"loss is {value} on batch {batch.index} (counted from 0); expected a finite "
+                    f"loss is {value} on batch {number} (counted from 0); expected a finite "
                     f"number. The model's output there is {'' if finite else 'not '}finite."
                 )
         raise ValueError(f"loss is {total}; expected a finite number.")
@@ -184,26 +182,6 @@ class Scores:
             )
         order = ["loss", "accuracy", *self.functions, *self.metrics]
         return dict(sorted(values.items(), key=lambda item: _position(item[0], order)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """One batch that has been run and waits to be scored."""
-
-    index: int
-    output: Any
-    target: Any
-    size: int
-
-    def can_be_joined_by(self, other: _Batch) -> bool:
-        """Whether the outputs and targets of another batch can be concatenated to these."""
-        ours, theirs = (self.output, self.target), (other.output, other.target)
-        if not all(isinstance(value, Tensor) and value.dim() for value in (*ours, *theirs)):
-            return False
-        return len(other.output) == len(other.target) and all(
-            one.shape[1:] == two.shape[1:] and one.dtype == two.dtype
-            for one, two in zip(ours, theirs, strict=True)
-        )
 
 
 class _Mean:
@@ -279,24 +257,38 @@ def _are_class_scores(output: Any, target: Any) -> bool:
 
 
 def _total_right(output: Tensor, target: Tensor, loss: Scorer | None) -> tuple[float, float]:
-    counted = target != getattr(loss, "ignore_index", IGNORED)
-    right = (output.max(dim=1).indices == target) & counted
-    return right.sum().item(), counted.sum().item()
+    ignored: int = getattr(loss, "ignore_index", IGNORED)
+    counted, right = target != ignored, output.max(dim=1).indices == target
+    if ignored >= 0:
+        right &= counted
+    return right.count_nonzero().item(), counted.count_nonzero().item()
 
 
-def _refuse_non_finite(output: Any, held: list[_Batch]) -> None:
+def _joined(held: list[Batch]) -> Batch | None:
+    """Several batches as one; None where their outputs or targets do not fit together."""
+    outputs, targets = [batch[0] for batch in held], [batch[1] for batch in held]
+    try:
+        output, target = torch.cat(outputs), torch.cat(targets)
+        kinds = {value.dtype for value in outputs}, {value.dtype for value in targets}
+    except (RuntimeError, TypeError, AttributeError):  # of several shapes, or no tensors
+        return None
+    if max(map(len, kinds)) > 1 or len(output) != len(target):
+        return None  # cat has promoted some, or rows and targets are not one to one
+    return output, target
+
+
+def _refuse_non_finite(output: Any, batches: list[Batch], first: int) -> None:
     """Refuse scores that are nan or infinite, whatever would be made of them."""
-    if isinstance(output, Tensor) and output.is_floating_point():
-        if math.isfinite(output.sum().item()):  # quick, and then every one of them is
-            return
-    elif isinstance(output, Tensor):
+    if isinstance(output, Tensor) and not output.is_floating_point():
         return
-    for batch in held:
-        count = count_non_finite(batch.output)
+    if isinstance(output, Tensor) and math.isfinite(output.sum().item()):
+        return  # the quick way: then each of them is
+    for number, batch in enumerate(batches, first):
+        count = count_non_finite(batch[0])
         if count:
             raise ValueError(
-                f"output has {count} values that are nan or infinite on batch {batch.index} "
-                "(counted from 0); expected finite ones to measure."
+                f"output has {count} values that are nan or infinite on batch {number} (counted "
+                "from 0); expected finite ones to measure."
             )
 
 
