@@ -164,6 +164,11 @@ def version(tensor: Tensor) -> int:
     return counted
 
 
+def versions(tensors: Iterable[Tensor]) -> list[int]:
+    """As :func:`version` for each of several tensors that PyTorch counts."""
+    return [getattr(tensor, "_version", 0) for tensor in tensors]
+
+
 def storage(value: Any) -> torch.UntypedStorage | None:
     """The memory of a plain tensor; None for what has none of its own to look at."""
     if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:

@@ -56,6 +56,7 @@ class CallerFinder:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[CodeType, Caller]] = {}
+        self._callers: dict[Caller, Caller] = {}
 
     def find(self, frame: FrameType) -> Caller:
         """Say who called, given the frame in which the call stands."""
@@ -64,6 +65,7 @@ class CallerFinder:
         if known is not None:
             return known[1]
         code, caller = _look_up(frame)
+        caller = self._callers.setdefault(caller, caller)  # equal ones are one object
         if code is frame.f_code and not caller.purpose and not is_library(caller.where.file):
             self._known[at] = code, caller  # which holds the code, so that its id stays its own
         return caller

@@ -7,14 +7,14 @@ from collections import deque
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from ..nested import iter_leaves
-from ..torch_internals import graph_bytes, in_backward_pass, is_traced, storage, version
+from ..torch_internals import graph_bytes, in_backward_pass, is_traced, storage, versions
 from .callers import CallerFinder
 from .measured import Measured, StatisticsWatch, has_numbers
 from .model_map import ModelMap
@@ -90,8 +90,9 @@ class ForwardLog:
         self._recent: deque[tuple[torch.UntypedStorage, Forward]] = deque(maxlen=2)
         self._strangers: dict[int, bool] = {}
         self._owned: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
+        self._last_optimizer: tuple[ref[Optimizer] | None, bool] = (None, False)
         self._watched_weights = parts.watched_weights()
-        self._versions = self._weight_versions()
+        self._versions: list[int] = []
         self._values: list[complex] | None = self._weight_values()
 
     # -- calls -------------------------------------------------------------------------------
@@ -203,6 +204,8 @@ class ForwardLog:
         def used(gradients: Any) -> None:
             if forward.use == "none":
                 forward.use = "backward"
+                if not self._used:  # steps by hand are looked for from here on
+                    self._versions = versions(self._watched_weights)
                 self._used.append(forward)
                 if forward.segment is not None:
                     forward.segment.backward_after_settling += 1
@@ -211,6 +214,19 @@ class ForwardLog:
 
     def on_optimizer_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Note a step: of the model's weights, or of somebody else's."""
+        last, owned = self._last_optimizer
+        if last is None or last() is not optimizer:
+            owned = self._owns(optimizer)
+            self._last_optimizer = ref(optimizer), owned
+        if owned:
+            self._count_step()
+            self._values = None  # to be read again only where a step by hand may have been
+        else:
+            for forward in self._used:
+                forward.used_by_another_step = True
+
+    def _owns(self, optimizer: Optimizer) -> bool:
+        """Whether an optimiser has a weight of the model among its own."""
         owned = self._owned.get(optimizer)
         if owned is None:
             # Those of now too: loading may have replaced weights.
@@ -218,12 +234,7 @@ class ForwardLog:
             owned = self._owned[optimizer] = any(
                 id(weight) in ours for group in optimizer.param_groups for weight in group["params"]
             )
-        if owned:
-            self._count_step()
-            self._values = None  # to be read again only where a step by hand may have been
-        else:
-            for forward in self._used:
-                forward.used_by_another_step = True
+        return owned
 
     def _count_step(self) -> None:
         self.steps += 1
@@ -236,7 +247,6 @@ class ForwardLog:
                 forward.use = "step"
         self._used.clear()
         self._recent.clear()
-        self._versions = self._weight_versions()
 
     def _notice_cleared_gradients(self) -> None:
         """Gradients that were set to None since the last backward pass."""
@@ -253,11 +263,9 @@ class ForwardLog:
         if is_traced():
             return
         before, self._values = self._values, self._weight_values()
-        if self._weight_versions() != self._versions or before not in (None, self._values):
+        if versions(self._watched_weights) != self._versions or before not in (None, self._values):
             self._count_step()
-
-    def _weight_versions(self) -> list[int]:
-        return [version(weight) for weight in self._watched_weights]
+            self._versions = versions(self._watched_weights)
 
     def _weight_values(self) -> list[complex]:
         """The last number of each watched weight that has numbers to look at."""

@@ -112,9 +112,14 @@ def _make_wrapper(cls: type, own: Any) -> Callable[..., Any]:
     attributes that Python keeps for every class of modules, twice for each recording.
     """
     bind = getattr(own, "__get__", lambda *_: own)
+    above: type = cls.__mro__[1]
+    # What `super()` would find, without making the object, where nothing is inherited twice.
+    direct = cls if own is None and above.__mro__ == cls.__mro__[1:] else None
 
     def watched_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         # Looked up each time: others may stand in for a class above.
+        if type(module) is direct and not _IDLE:
+            return above.__call__(module, *args, **kwargs)
         call = super(cls, module).__call__ if own is None else bind(module, type(module))  # type: ignore[arg-type]
         if not _IDLE or torch.compiler.is_compiling() or in_compiled_region():
             return call(*args, **kwargs)

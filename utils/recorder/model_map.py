@@ -51,7 +51,6 @@ class ModelMap:
             if model.training and not layer.training and not self.is_trainable(name)
         }
         self._inside = self._listening_inside()
-        self._signature = _signature(model)
 
     def _listening_inside(self) -> dict[int, tuple[str, list[tuple[str, nn.Module]]]]:
         """For each part with weights or layers that listen: its name and those layers."""
@@ -127,7 +126,7 @@ class ModelMap:
 
     def resembles(self, module: nn.Module) -> bool:
         """Whether another module looks like a copy of the model."""
-        return type(module) is type(self.root) and _signature(module) == self._signature
+        return type(module) is type(self.root) and _signature(module) == _signature(self.root)
 
     def added(self) -> list[str]:
         """Names of modules that listen and were not there when the recording began."""

@@ -78,7 +78,7 @@ class SituationFinder:
         parts = self._parts
         modes = [layer.training for _, layer in inside]
         state = (
-            caller,
+            id(caller),
             name,
             module.training,
             True in modes or any([part.training for part in parts.core]),
