@@ -85,6 +85,7 @@ class RerunModel:
 
     Examples
     --------
+    >>> from utils.nested import relative_gap
     >>> with RerunModel(nn.Dropout(), (torch.ones(4),)) as rerun:
     ...     relative_gap(rerun.run(training=False, seed=0).output, torch.ones(4))
     0.0
@@ -97,7 +98,7 @@ class RerunModel:
         self.in_place = calls_back(model)
         self._original = {id(module) for module in model.modules()}
         self._saved: dict[int, Snapshot] = {}
-        self._clean: nn.Module | None = None
+        self._copy: nn.Module | None = None
 
     def __enter__(self) -> RerunModel:
         return self
@@ -110,16 +111,33 @@ class RerunModel:
             saved.put_back()
 
     def pristine_copy(self) -> nn.Module:
-        """The model in the state in which it was given; a copy where that is possible."""
+        """The model in the state in which it was given; a copy where that is possible.
+
+        There is one copy: to ask for it again puts it back into that state.
+        """
         self._put_back()
-        if not self.in_place:
-            try:
-                return copy_model(self.model)
-            except Exception:
-                self.in_place = True
-        if id(self.model) not in self._saved:
-            self._saved[id(self.model)] = Snapshot(self.model)
-        return self.model
+        if not self.in_place and self._copy is None:
+            self._copy = self.own_copy()
+            self.in_place = self._copy is None
+            if self._copy is not None:
+                self._saved[id(self._copy)] = Snapshot(self._copy, like=self.model)
+        model = self.model if self.in_place or self._copy is None else self._copy
+        if id(model) not in self._saved:
+            self._saved[id(model)] = Snapshot(model)
+        return model
+
+    def unchanged(self) -> set[int]:
+        """Ids of the tensors that are as they were in the state that was given."""
+        return {kept for saved in self._saved.values() for kept in saved.unchanged()}
+
+    def own_copy(self) -> nn.Module | None:
+        """A copy to do with what one likes; None where none can be made."""
+        if self.in_place:
+            return None
+        try:
+            return copy_model(self.model)
+        except Exception:
+            return None
 
     def run(
         self,
@@ -169,11 +187,10 @@ class RerunModel:
         }
         seed_everything(seed)
         before = global_random_state()
-        modes = [module.training for module in model.modules()]
         with contexts[grad](), watch:
             output = model(*args, **kwargs)
         after = global_random_state()
-        run.modes_changed = modes != [module.training for module in model.modules()][: len(modes)]
+        run.modes_changed = watch.modes_changed()
         run.used_randomness = not torch.equal(before[0], after[0]) or before[1:] != after[1:]
         if watch.called_original and not self.in_place:
             # The copy is not whole: begin again on the model itself.
@@ -243,8 +260,9 @@ class _RunTracer:
     ) -> None:
         self._rerun, self._run, self._forced_outputs = rerun, run, forced_outputs
         self._trace, self._measure = trace, measure
-        self._modules = list(model.modules())
-        self._names = {id(module): name for name, module in model.named_modules()}
+        named = list(model.named_modules())
+        self._modules = [module for _, module in named]
+        self._names = {id(module): name for name, module in named}
         self._modes = {id(module): module.training for module in self._modules}
         self._stack: list[tuple[nn.Module, int | None, bool]] = []
         self._ended = 0
@@ -313,6 +331,10 @@ class _RunTracer:
         call.ended = self._ended
         return output if index in self._forced_outputs else None
 
+    def modes_changed(self) -> bool:
+        """Whether some module is in another mode than at the beginning."""
+        return any(module.training != self._modes[id(module)] for module in self._modules)
+
     def _flags(self) -> tuple[bool, ...]:
         return tuple(module.training for module in self._modules)
 
@@ -354,6 +376,7 @@ def blame(one: RunRecord, other: RunRecord, differ: Callable[[Any, Any], bool]) 
 
     Examples
     --------
+    >>> from utils.nested import relative_gap
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
     >>> with RerunModel(net, (torch.ones(1, 2),)) as rerun, randomness_kept():
     ...     runs = [rerun.run(training=True, seed=seed, trace=True) for seed in (3, 4)]

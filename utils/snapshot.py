@@ -4,43 +4,87 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import operator
 import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .nested import DEPTH, iter_leaves
+from .nested import DEPTH, iter_leaves, tensor_gap
 from .random_state import GENERATORS, set_state, state_of
-from .torch_internals import MANAGED, REBUILT, own_buffers, own_parameters
+from .torch_internals import MANAGED, REBUILT, own_buffers, own_parameters, storage, version
+
+CONTAINERS = (dict, OrderedDict, list, set)
+StateKey: TypeAlias = tuple[str, str, str]
+"""Names of a module and of what it holds, and a place in that."""
+
+LARGE = 1 << 16
+"""A tensor of more elements is compared in a sample, where PyTorch counts no change."""
 
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
 
 ATOMS = (Tensor, nn.Module, type, ModuleType, bool, int, float, complex, str, bytes, type(None))
 
 
-def own_state(model: nn.Module) -> dict[tuple[str, str, str], Any]:
-    """Copy every parameter, buffer and plain attribute of a model, by module, name and place.
+def own_state(
+    model: nn.Module, like: nn.Module | None = None, unchanged: Collection[int] = ()
+) -> dict[StateKey, Any]:
+    """Copy the parameters, buffers and plain attributes of a model, by module, name and place.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    like
+        A model with the same modules, such as the one that it was copied from: what is the same
+        in both is left out, so that a copy takes little memory.
+    unchanged
+        Ids of tensors that are known to be the same in both.
 
     Examples
     --------
     >>> sorted({name for _, name, _ in own_state(nn.BatchNorm1d(2))} - {"weight", "bias"})[-2:]
     ['running_var', 'track_running_stats']
+    >>> own_state(nn.BatchNorm1d(2), like=nn.BatchNorm1d(2))
+    {}
     """
-    state: dict[tuple[str, str, str], Any] = {}
+    others = {} if like is None else dict(like.named_modules())
+    state: dict[StateKey, Any] = {}
     for module_name, module in model.named_modules():
-        held = {**own_parameters(module), **own_buffers(module), **attributes(module)}
-        for name, value in held.items():
+        other = others.get(module_name)
+        known = {} if other is None else _held_by(other)
+        for name, value in _held_by(module).items():
+            before = dict(iter_leaves(known[name])) if name in known else {}
             for path, leaf in iter_leaves(value):
-                if isinstance(leaf, Tensor):
-                    leaf = leaf.detach().clone()
-                state[module_name, name, path] = leaf
+                if id(leaf) in unchanged or (path in before and _is_same(leaf, before[path])):
+                    continue
+                is_tensor = isinstance(leaf, Tensor)
+                state[module_name, name, path] = leaf.detach().clone() if is_tensor else leaf
     return state
+
+
+def held_state(model: nn.Module) -> dict[StateKey, Any]:
+    """As :func:`own_state`, with the tensors themselves instead of copies."""
+    return {
+        (module_name, name, path): leaf
+        for module_name, module in model.named_modules()
+        for name, value in _held_by(module).items()
+        for path, leaf in iter_leaves(value)
+    }
+
+
+def _held_by(module: nn.Module) -> dict[str, Any]:
+    return {**own_parameters(module), **own_buffers(module), **attributes(module)}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or tensor_gap(one, other) == 0
 
 
 def attributes(module: nn.Module) -> dict[str, Any]:
@@ -128,48 +172,98 @@ def _reachable(value: Any, depth: int = 0, seen: set[int] | None = None) -> Iter
 
 
 class Snapshot:
-    """The tensors, modes and attributes of a module and all inside it, to be put back."""
+    """The tensors, modes and attributes of a module and all inside it, to be put back.
 
-    def __init__(self, root: nn.Module) -> None:
-        self._tensors = [(t, t.detach().clone()) for t in tensors_of(root)]
-        self._gradients = [(parameter, parameter.grad) for parameter in root.parameters()]
-        self._modules = [
-            (
-                module,
-                module.training,
-                attributes(module),
-                dict(own_parameters(module)),
-                dict(own_buffers(module)),
-            )
-            for module in root.modules()
+    Parameters
+    ----------
+    root
+        Any module.
+    like
+        What it was copied from, if it was: its tensors are then put back, and need no clones.
+    """
+
+    def __init__(self, root: nn.Module, like: nn.Module | None = None) -> None:
+        tensors = tensors_of(root)
+        originals = tensors if like is None else tensors_of(like)
+        if [t.shape for t in tensors] != [t.shape for t in originals]:
+            originals = tensors  # a copy that is made anew in part
+        self._tensors = [
+            _Kept(tensor, tensor.detach().clone() if original is tensor else original)
+            for tensor, original in zip(tensors, originals, strict=True)
         ]
+        self._gradients = [(parameter, parameter.grad) for parameter in root.parameters()]
+        self._modules = [(module, module.training, attributes(module)) for module in root.modules()]
         values = [value for module in root.modules() for value in vars(module).values()]
         self._contents = [(value, _save_contents(value)) for value in _reachable(values)]
         self.holds = {id(module) for module, *_ in self._modules}
 
     def put_back(self) -> None:
+        """Make everything as it was; what has not changed is not touched."""
         with torch.no_grad():
-            for tensor, value in self._tensors:
-                if not torch.equal(tensor, value):
-                    tensor.copy_(value)
+            for kept in self._tensors:
+                kept.put_back()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
+        for value in self._empty:
+            if value:
+                value.clear()
         for value, contents in self._contents:
-            _restore_contents(value, contents)
-        for module, training, values, parameters, buffers in self._modules:
-            if module.training != training:
+            if not _holds_the_same(value, contents):
+                _restore_contents(value, contents)
+        for module, training, count, values in self._modules:
+            held = vars(module)
+            if held["training"] != training:
                 module.training = training
-            for name in attributes(module).keys() - values.keys():
-                del vars(module)[name]
-            vars(module).update(values)
-            held: list[tuple[dict[str, Any], dict[str, Any]]] = [
-                (own_parameters(module), parameters),
-                (own_buffers(module), buffers),
-            ]
-            for now, then in held:
-                if now.keys() != then.keys() or any(now[key] is not then[key] for key in then):
-                    now.clear()
-                    now.update(then)
+            if len(held) != count or any(held.get(n, self) is not v for n, v in values.items()):
+                for name in attributes(module).keys() - values.keys():
+                    del held[name]
+                held.update(values)
+
+    def unchanged(self) -> set[int]:
+        """The ids of the tensors that are as they were."""
+        return {id(kept.tensor) for kept in self._tensors if kept.is_unchanged()}
+
+
+class _Kept:
+    """A tensor, and the values that it shall have again."""
+
+    def __init__(self, tensor: Tensor, value: Tensor) -> None:
+        self.tensor, self._value = tensor, value
+        self._mark = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        memory = storage(self.tensor)
+        return version(self.tensor), 0 if memory is None else memory.data_ptr()
+
+    def is_unchanged(self) -> bool:
+        """Whether the values are as they were.
+
+        Of a large tensor that PyTorch has not counted as changed, a thousand are looked at: what
+        is changed by way of ``.data`` is not counted.
+        """
+        tensor, value = self.tensor, self._value
+        large = tensor.numel() > LARGE and tensor.is_contiguous() and value.is_contiguous()
+        if large and self._mark == self._now():
+            step = tensor.numel() // 1024
+            tensor, value = tensor.detach().view(-1)[::step], value.detach().view(-1)[::step]
+        return _is_same(tensor, value)
+
+    def put_back(self) -> None:
+        """Give the tensor its values again."""
+        if not self.is_unchanged():
+            self.tensor.copy_(self._value)
+        self._mark = self._now()
+
+
+def _holds_the_same(value: Any, contents: Any) -> bool:
+    """Whether a list or a dict holds the very objects that it held."""
+    if type(value) not in (dict, list, OrderedDict) or len(value) != len(contents):
+        return False
+    if isinstance(value, list):
+        return all(map(operator.is_, value, contents))
+    return all(map(operator.is_, value.values(), contents.values())) and list(value) == list(
+        contents
+    )
 
 
 def tensors_of(root: nn.Module) -> list[Tensor]:

@@ -120,8 +120,8 @@ class AuditContext:
     def _in_double(self, again: Callable[[RerunModel], float | None]) -> float | None:
         """The same difference in double precision, if the model can be run in it."""
         try:
-            model = self.rerun.pristine_copy()
-            if model is self.rerun.model:
+            model = self.rerun.own_copy()
+            if model is None:
                 return None
             args, kwargs = map_tensors((self.rerun.args, self.rerun.kwargs), to_double)
             with RerunModel(model.double(), args, kwargs) as finer:
@@ -206,7 +206,9 @@ class AuditContext:
             ):
                 continue
             try:
-                model = self.rerun.pristine_copy()
+                model = self.rerun.own_copy()
+                if model is None:
+                    return None
                 _set_flag(submodule(model, name), flag, opposite[word])
                 with RerunModel(model, self.rerun.args, self.rerun.kwargs) as other:
                     apart = again(other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..findings import off_by
 from ..nested import count_non_finite, has_floats, iter_leaves, relative_gap
 from ..random_state import GENERATORS
-from ..rerun import RerunModel, blame, put_in_mode, submodule
-from ..snapshot import own_state
+from ..rerun import RerunModel, blame, put_in_mode
+from ..snapshot import StateKey, held_state, own_state
+from ..torch_internals import own_buffers, own_parameters
 from .context import WHOLE_MODEL, AuditContext, beyond_rounding
 from .perturb import other_values
 
@@ -84,28 +85,14 @@ def _repeat(context: AuditContext) -> None:
 
 
 def detect_state_and_history(context: AuditContext) -> None:
-    """What one call leaves behind, and whether it changes a later answer."""
-    model = context.rerun.pristine_copy()
-    put_in_mode(model, False)
-    states = []
-    outputs: list[Any] = []
-    other = other_values((context.rerun.args, context.rerun.kwargs))
-    states.append(own_state(model))
-    for inputs in (other, None, None):
-        if len(outputs) == 2 and _left_alone(context, states, outputs[1]):
-            return
-        run = context.run_or_none(training=False, seed=1, model=model, inputs=inputs)
-        if run is None and inputs is None:
-            context.add("depends-on-history", "", "a later call on the same input raises an error")
-            return
-        outputs.append(run.output if run else None)
-        states.append(own_state(model))
-    before, after = states[2:]
-    moved = [key for key in before if key in after and relative_gap(before[key], after[key]) > 0]
+    """What a call leaves behind, and whether it changes a later answer."""
+    history = History(context)
+    if not history.run() or history.left_alone():
+        return
+    moved = history.changed(2, 3)
     generators = set()
     for module_name, name, _ in moved:
-        module = submodule(model, module_name)
-        if isinstance(vars(module).get(name), GENERATORS):
+        if history.is_generator(module_name, name):
             generators.add(module_name)
             context.random = True
             context.add(
@@ -113,29 +100,23 @@ def detect_state_and_history(context: AuditContext) -> None:
                 module_name,
                 f"each call in eval mode draws from its generator {name}",
             )
-        elif name in module._buffers or name in module._parameters:
-            kind = "buffer" if name in module._buffers else "parameter"
-            _moves(context, module_name, name, kind, before, after)
+        elif history.is_registered(module_name, name):
+            _moves(context, history, module_name, name, (2, 3))
     apart = {
-        "again": relative_gap(outputs[1], outputs[2]),
-        "after another input": relative_gap(context.base.output, outputs[1]),
+        "again": relative_gap(history.outputs[1], history.outputs[2]),
+        "after another input": relative_gap(context.base.output, history.outputs[1]),
     }
     when = next(
         (w for w, a in apart.items() if a > 0 and context.exceeds_rounding(a, _history)), None
     )
-    for key in moved:
+    for key in history.changed(0, 1):
         module_name, name, _ = key
-        loose = isinstance(before[key], Tensor) and before[key].is_floating_point()
-        if loose and module_name not in generators:
-            _moves(
-                context,
-                module_name,
-                name,
-                "attribute",
-                before,
-                after,
-                CURE_FOR_CARRIED_STATE if when else "",
-            )
+        if not when and history.is_registered(module_name, name) and history.keeps_its_shape(key):
+            _moves(context, history, module_name, name, (0, 1))
+    for module_name, name, _ in history.changed(2, 3, floats_only=True):
+        if module_name not in generators:
+            cure = CURE_FOR_CARRIED_STATE if when else ""
+            _moves(context, history, module_name, name, (2, 3), cure)
     if when and not (context.found("moves-in-eval") or generators):
         names = _blame_history(context, after_other=when != "again")
         for name in names or [""]:
@@ -146,40 +127,112 @@ def detect_state_and_history(context: AuditContext) -> None:
             )
     elif moved and not when and not context.found("moves-in-eval") and not generators:
         _moves_for_training(context, moved)
-        _counts_to_something(context, model, moved)
+        _counts_to_something(context, moved)
 
 
-def _left_alone(context: AuditContext, states: Sequence[Mapping[Any, Any]], output: Any) -> bool:
-    """Whether two calls changed nothing, neither the model nor the answer."""
-    first, *others = states
-    return relative_gap(context.base.output, output) == 0 and all(
-        state.keys() == first.keys()
-        and all(relative_gap(first[key], state[key]) == 0 for key in first)
-        for state in others
-    )
+class History:
+    """Three calls of one model in eval mode: on another input, then twice on the given one.
+
+    Attributes
+    ----------
+    outputs
+        Of each call.
+    """
+
+    def __init__(self, context: AuditContext) -> None:
+        self._context = context
+        self._model = context.rerun.pristine_copy()
+        original = context.rerun.model
+        self._like = None if self._model is original else original
+        self._at_first = own_state(original) if self._like is None else held_state(original)
+        self._states: list[dict[StateKey, Any]] = [{} if self._like else self._at_first]
+        self.outputs: list[Any] = []
+        self._modules: dict[str, nn.Module] = {}
+
+    def run(self) -> bool:
+        """Make the calls; False where a later one fails, which is said."""
+        put_in_mode(self._model, False)
+        rerun = self._context.rerun
+        for inputs in (other_values((rerun.args, rerun.kwargs)), None, None):
+            if len(self.outputs) == 2 and self.left_alone():
+                break
+            run = self._context.run_or_none(
+                training=False, seed=1, model=self._model, inputs=inputs
+            )
+            if run is None and inputs is None:
+                text = "a later call on the same input raises an error"
+                self._context.add("depends-on-history", "", text)
+                return False
+            self.outputs.append(run.output if run else None)
+            same = rerun.unchanged() if self._like else ()
+            self._states.append(own_state(self._model, self._like, same))
+        self._modules = dict(self._model.named_modules())  # some may have been made in forward
+        return True
+
+    def left_alone(self) -> bool:
+        """Whether two calls changed nothing, neither the model nor the answer."""
+        unchanged = not self.changed(0, 1) and not self.changed(1, 2)
+        return unchanged and relative_gap(self._context.base.output, self.outputs[1]) == 0
+
+    def value(self, when: int, key: StateKey) -> Any:
+        """What stood in a place before the first call (0) or after so many; None if nothing."""
+        return self._states[when].get(key, self._at_first.get(key))
+
+    def changed(self, one: int, other: int, *, floats_only: bool = False) -> list[StateKey]:
+        """The places in which something stood both times, and not the same."""
+        places = dict.fromkeys([*self._states[one], *self._states[other]])
+        found = []
+        for key in places:
+            before, after = self.value(one, key), self.value(other, key)
+            if before is None or after is None or relative_gap(before, after) == 0:
+                continue
+            if not floats_only or (isinstance(before, Tensor) and before.is_floating_point()):
+                found.append(key)
+        return found
+
+    def keeps_its_shape(self, key: StateKey) -> bool:
+        """Whether a place holds numbers of one shape, before the first call and after."""
+        before, after = self.value(0, key), self.value(1, key)
+        both = isinstance(before, Tensor) and isinstance(after, Tensor)
+        return both and before.shape == after.shape and before.dtype == after.dtype
+
+    def is_registered(self, module: str, name: str) -> bool:
+        """Whether a name is a parameter or a buffer."""
+        return bool(self.kind(module, name) != "attribute")
+
+    def kind(self, module: str, name: str) -> str:
+        """``"buffer"``, ``"parameter"`` or ``"attribute"``."""
+        found = self._modules.get(module)
+        if found is not None and name in own_buffers(found):
+            return "buffer"
+        return "parameter" if found is not None and name in own_parameters(found) else "attribute"
+
+    def is_generator(self, module: str, name: str) -> bool:
+        """Whether an attribute draws random numbers."""
+        return isinstance(vars(self._modules[module]).get(name), GENERATORS)
 
 
 def _moves(
     context: AuditContext,
+    history: History,
     module: str,
     name: str,
-    kind: str,
-    before: Any,
-    after: Any,
+    between: tuple[int, int],
     cure: str = "",
 ) -> None:
     apart = max(
-        relative_gap(before[key], after[key])
-        for key in before
-        if key[:2] == (module, name) and key in after
+        relative_gap(history.value(between[0], key), history.value(between[1], key))
+        for key in history.changed(*between)
+        if key[:2] == (module, name)
     )
     if context.found("random-in-eval") & {module}:
         return
+    kind = history.kind(module, name)
     evidence = f"a call in eval mode changes the {kind} {name} {off_by(apart)}"
     context.add("moves-in-eval", module, evidence, cure)
 
 
-def _moves_for_training(context: AuditContext, moved: Iterable[tuple[str, str, str]]) -> None:
+def _moves_for_training(context: AuditContext, moved: Iterable[StateKey]) -> None:
     """Numbers that move in eval mode and change what train mode then answers."""
     first = context.run_or_none(training=True, seed=1)
     model = context.rerun.pristine_copy()
@@ -198,11 +251,11 @@ def _moves_for_training(context: AuditContext, moved: Iterable[tuple[str, str, s
         )
 
 
-def _counts_to_something(
-    context: AuditContext, model: nn.Module, moved: Iterable[tuple[str, str, str]]
-) -> None:
+def _counts_to_something(context: AuditContext, moved: Iterable[StateKey]) -> None:
     """Whether an answer changes after some more calls, where something counts them."""
-    for _ in range(6):
+    model = context.rerun.pristine_copy()
+    put_in_mode(model, False)
+    for _ in range(9):
         run = context.run_or_none(training=False, seed=1, model=model)
         apart = relative_gap(context.base.output, run.output) if run else 0.0
         if apart > 0 and context.exceeds_rounding(apart, lambda _: None):
