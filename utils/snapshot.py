@@ -192,9 +192,16 @@ class Snapshot:
             for tensor, original in zip(tensors, originals, strict=True)
         ]
         self._gradients = [(parameter, parameter.grad) for parameter in root.parameters()]
-        self._modules = [(module, module.training, attributes(module)) for module in root.modules()]
+        self._modules = [
+            (module, module.training, len(vars(module)), attributes(module))
+            for module in root.modules()
+        ]
         values = [value for module in root.modules() for value in vars(module).values()]
-        self._contents = [(value, _save_contents(value)) for value in _reachable(values)]
+        self._empty = [value for value in values if type(value) in CONTAINERS and not value]
+        empty = set(map(id, self._empty))
+        self._contents = [
+            (value, _save_contents(value)) for value in _reachable(values) if id(value) not in empty
+        ]
         self.holds = {id(module) for module, *_ in self._modules}
 
     def put_back(self) -> None:
@@ -212,7 +219,7 @@ class Snapshot:
                 _restore_contents(value, contents)
         for module, training, count, values in self._modules:
             held = vars(module)
-            if held["training"] != training:
+            if module.training != training:
                 module.training = training
             if len(held) != count or any(held.get(n, self) is not v for n, v in values.items()):
                 for name in attributes(module).keys() - values.keys():
