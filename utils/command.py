@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .recorder.programs import ProgramRecorder
 
 FORMATS = ("text", "json", "github", "html")
 
@@ -81,6 +84,8 @@ def _audit(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _load(target: str) -> nn.Module:
+    from torch import nn
+
     path, _, name = target.partition(":")
     if not name:
         raise SystemExit(f"model is {target!r}; expected module:function, such as nets:make_model")
@@ -99,6 +104,8 @@ def _load(target: str) -> nn.Module:
 
 def _example(text: str) -> Tensor:
     """Make an input from ``8,3,32,32`` (normal noise) or ``8,16:1000`` (indices below 1000)."""
+    import torch
+
     shape, _, below = text.partition(":")
     try:
         sizes = [int(size) for size in shape.split(",")]
@@ -142,21 +149,40 @@ def _add_record(parser: argparse.ArgumentParser) -> None:
 
 
 def _record(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from .recorder.output import as_annotations, as_json, as_page, as_text
-    from .recorder.programs import run_program
-    from .recorder.ranks import Ranks
+    from .launch import run_program
 
     arguments = given.module or given.program
     if not arguments:
-        parser.error("record: expected a script, or -m and a module")
+        parser.error("expected a script, or -m and a module")
     if not given.module and not os.path.isfile(arguments[0]):
-        parser.error(f"record: there is no file {arguments[0]!r}; expected a Python script")
-    program, status = run_program(
-        arguments,
-        as_module=bool(given.module),
-        names=given.model,
-        on_purpose=given.on_purpose,
-    )
+        parser.error(f"there is no file {arguments[0]!r}; expected a Python script")
+    if given.output is not None and not given.output.resolve().parent.is_dir():
+        parser.error(f"--output: there is no folder {str(given.output.parent)!r}")
+    recorders: list[ProgramRecorder] = []
+
+    def begin() -> None:
+        from .recorder.programs import ProgramRecorder
+
+        recorders.append(ProgramRecorder(given.model, given.on_purpose))
+        recorders[0].start()
+
+    process = os.getpid()
+    status = run_program(arguments, as_module=bool(given.module), after_torch=begin)
+    if os.getpid() != process:  # a child that the program has forked
+        return status
+    if not recorders:
+        print("evalmode: the program did not import torch", file=sys.stderr)
+        return status
+    program = recorders[0]
+    program.stop()
+    return _report(program, given, status)
+
+
+def _report(program: ProgramRecorder, given: argparse.Namespace, status: int) -> int:
+    """Write what was recorded; return the status to end with."""
+    from .recorder.output import as_annotations, as_json, as_page, as_text
+    from .recorder.ranks import Ranks
+
     ranks = Ranks()
     said = [finding for finding in program.findings if ranks.is_first_to_say(finding)]
     written = {
@@ -169,9 +195,12 @@ def _record(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         path = given.output if ranks.rank is None else _beside(given.output, ranks.rank)
         path.write_text(written + "\n", encoding="utf-8")
     elif written:
-        print(written, file=sys.stderr if given.format == "text" else sys.stdout)
-    ranks.wait_for_all()
-    return status or (1 if program.findings else 0)
+        print("\n" + written, file=sys.stderr if given.format == "text" else sys.stdout, flush=True)
+    if status == 0 and given.model and not program.recordings:
+        return 2
+    if status == 0 and ranks.wait_for_all() and program.findings:
+        return 1
+    return status
 
 
 def _beside(path: Path, rank: str) -> Path:

@@ -178,6 +178,15 @@ KINDS = {
             "unused",
         ),
         Kind(
+            "frozen-part-in-train-mode",
+            "record",
+            "a part with frozen weights runs in train mode, and its running statistics move",
+            f"keep it in eval mode as well: {PACKAGE}.modes.keep_in_eval, which model.train() "
+            "leaves alone",
+            "08_fine_tuning",
+            "train",
+        ),
+        Kind(
             "thawed",
             "record",
             "a layer that training kept in eval mode is back in train mode",

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules import module as torch_module
 from torch.nn.parameter import is_lazy
 
@@ -63,6 +64,7 @@ _compiling = getattr(
     "get_eval_frame_callback",
     lambda: None,
 )
+_scripting = getattr(torch._C, "_is_tracing", lambda: False)
 _graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
 
@@ -79,9 +81,12 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
 
 
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
-    """The children of a module by name, empty places too."""
-    found: dict[str, nn.Module | None] = vars(module).get("_modules", {})
-    return found
+    """The children of a module by name, empty places too; none of a scripted one.
+
+    Scripted modules keep theirs elsewhere, and may not be asked while they are being made.
+    """
+    found = vars(module).get("_modules", {})
+    return found if isinstance(found, dict) else {}
 
 
 def forward_pre_hooks(module: nn.Module) -> Iterable[Any]:
@@ -144,6 +149,17 @@ def is_traced() -> bool:
     return _transforms() is not None or _dispatch_modes() > 0
 
 
+def weak_memory(tensor: Any) -> tuple[int, Any] | None:
+    """Where the numbers of a plain tensor lie, without keeping them alive; None for others."""
+    memory = storage(tensor)
+    return None if memory is None else (memory.data_ptr(), StorageWeakRef(memory))
+
+
+def is_scripting() -> bool:
+    """Whether ``torch.jit.trace`` runs a model to write it down."""
+    return bool(_scripting())
+
+
 def in_backward_pass() -> bool:
     """Whether a backward pass is running, as when a checkpoint runs its part again."""
     return bool(_graph_task() != -1)
@@ -178,6 +194,14 @@ def storage(value: Any) -> torch.UntypedStorage | None:
         found.data_ptr()
     except RuntimeError:  # a tensor that forward-mode differentiation has wrapped
         return None
+    return found
+
+
+def last_value(weight: Tensor) -> complex | None:
+    """The last number of a weight: enough to see that it was changed; None where it has none."""
+    if storage(weight) is None or weight.is_meta or not weight.numel():
+        return None
+    found: complex = weight.detach()[(-1,) * weight.dim()].item()
     return found
 
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -100,13 +102,15 @@ class Recorder:
         Which lines were declared to be on purpose; known after ``stop``.
     """
 
+    among_others = False  # or copies of the model are watched as well
+
     def __init__(self, model: nn.Module, on_purpose: Iterable[str] = (), name: str = "") -> None:
         self.parts = ModelMap(model)
         self.recording = Recording(name or type(model).__name__)
         self._on_purpose = tuple(on_purpose)
         self._log = ForwardLog(self.parts)
         self.classes = interception.classes_to_watch(self.parts.parts.values())
-        self.begin, self.abandon, self.end = self._log.begin, self._log.abandon, self._log.end
+        self._failure: Exception | None = None
 
     def __enter__(self) -> Recording:
         self.start()
@@ -114,6 +118,27 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def begin(self, module: nn.Module, args: tuple[Any, ...], frame: FrameType) -> bool:
+        """Note a call that begins; whatever goes wrong here is none of the program's business."""
+        if self._failure is not None:
+            return False
+        try:
+            return self._log.begin(module, args, frame)
+        except Exception as error:
+            self._failure = error
+            return False
+
+    def end(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Note what a call gave."""
+        try:
+            self._log.end(args, kwargs, output)
+        except Exception as error:
+            self._failure = error
+
+    def abandon(self) -> None:
+        """Note that a call has ended with an error."""
+        self._log.abandon()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -139,9 +164,16 @@ class Recorder:
             (recording.declared if meant else recording.findings).append(finding)
         recording.notes += self._unseen() + frozen_parts_inside(segments, self.parts, recording)
 
+    def forget(self) -> None:
+        """Hold the model no more; what was recorded stays."""
+        del self.parts, self._log
+
     def _unseen(self) -> list[str]:
         """What could not be watched."""
         log, notes = self._log, []
+        if self._failure is not None:
+            kind = type(self._failure).__name__
+            notes.append(f"what came after an error of the recorder's own: {kind}: {self._failure}")
         if self._unwatched:
             names = first_few([cls.__name__ for cls in self._unwatched])
             notes.append(f"calls of {names}: a class that cannot be changed cannot be watched")
@@ -150,7 +182,7 @@ class Recorder:
                 f"{log.calls_from_other_threads} calls from another thread than the one that "
                 "began the recording"
             )
-        if log.calls_of_copies:
+        if log.calls_of_copies and not self.among_others:
             notes.append(f"{log.calls_of_copies} calls of copies of the model")
         added = self.parts.added()
         if added:

@@ -66,7 +66,7 @@ class CallerFinder:
             return known[1]
         code, caller = _look_up(frame)
         caller = self._callers.setdefault(caller, caller)  # equal ones are one object
-        if code is frame.f_code and not caller.purpose and not is_library(caller.where.file):
+        if code is frame.f_code and not caller.purpose and not is_library(caller.file):
             self._known[at] = code, caller  # which holds the code, so that its id stays its own
         return caller
 

@@ -14,9 +14,17 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from ..nested import iter_leaves
-from ..torch_internals import graph_bytes, in_backward_pass, is_traced, storage, versions
+from ..torch_internals import (
+    graph_bytes,
+    in_backward_pass,
+    is_traced,
+    last_value,
+    storage,
+    versions,
+    weak_memory,
+)
 from .callers import CallerFinder
-from .measured import Measured, StatisticsWatch, has_numbers
+from .measured import Measured, StatisticsWatch
 from .model_map import ModelMap
 from .segments import Segment, Segments
 from .situations import Situation, SituationFinder
@@ -87,13 +95,13 @@ class ForwardLog:
         self._current: Forward | None = None
         self._pending: deque[Forward] = deque()
         self._used: deque[Forward] = deque(maxlen=16 * MAX_PENDING)
-        self._recent: deque[tuple[torch.UntypedStorage, Forward]] = deque(maxlen=2)
+        self._recent: deque[tuple[int, Any, Forward]] = deque(maxlen=2)
         self._strangers: dict[int, bool] = {}
         self._owned: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
         self._last_optimizer: tuple[ref[Optimizer] | None, bool] = (None, False)
         self._watched_weights = parts.watched_weights()
         self._versions: list[int] = []
-        self._values: list[complex] | None = self._weight_values()
+        self._values: list[complex | None] | None = self._weight_values()
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -151,9 +159,9 @@ class ForwardLog:
                 measured.graph_bytes = graph_bytes(outputs, self.parts.weights)
         for tensor in outputs:
             if situation.in_train:
-                memory = storage(tensor)
+                memory = weak_memory(tensor)
                 if memory is not None:
-                    self._recent.append((memory, forward))
+                    self._recent.append((*memory, forward))
             if tensor.grad_fn is not None:
                 forward.graph = True
                 self._watch_backward(tensor.grad_fn, forward)
@@ -178,8 +186,9 @@ class ForwardLog:
             given = storage(value)
             if given is None:
                 continue
-            for memory, forward in self._recent:
-                if memory.data_ptr() == given.data_ptr() and torch.is_grad_enabled():
+            for place, memory, forward in self._recent:
+                alive = place == given.data_ptr() and not memory.expired()
+                if alive and torch.is_grad_enabled():
                     forward.fed_to_trained_network |= module.training and any(
                         p.requires_grad for p in module.parameters()
                     )
@@ -267,13 +276,8 @@ class ForwardLog:
             self._count_step()
             self._versions = versions(self._watched_weights)
 
-    def _weight_values(self) -> list[complex]:
-        """The last number of each watched weight that has numbers to look at."""
-        return [
-            weight.detach()[(-1,) * weight.dim()].item()
-            for weight in self._watched_weights
-            if has_numbers(weight) and weight.numel()
-        ]
+    def _weight_values(self) -> list[complex | None]:
+        return [last_value(weight) for weight in self._watched_weights]
 
 
 def _tensors(output: Any) -> list[Tensor]:

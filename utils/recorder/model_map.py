@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..listening import listens
-from ..torch_internals import own_modules, own_parameters, storage, uncompiled
+from ..torch_internals import last_value, own_modules, own_parameters, storage, uncompiled
 
 
 class ModelMap:
@@ -40,15 +40,18 @@ class ModelMap:
 
     def __init__(self, model: nn.Module) -> None:
         self.root = model
-        self.parts = dict(model.named_modules())
+        self.parts = dict(nn.Module.named_modules(model))
         self.listening = {name: part for name, part in self.parts.items() if listens(part)}
-        self.weights = list(model.parameters())
+        self.weights = list(nn.Module.parameters(model))
         self.with_momentum = [m for m in self.parts.values() if "momentum" in vars(m)]
         self.plain_averages = {id(m) for m in self.with_momentum if m.momentum is None}
         self.frozen_at_start = {
             name
             for name, layer in self.listening.items()
             if model.training and not layer.training and not self.is_trainable(name)
+        }
+        self._frozen_values = {
+            id(weight): last_value(weight) for weight in self.weights if not weight.requires_grad
         }
         self._inside = self._listening_inside()
 
@@ -83,26 +86,35 @@ class ModelMap:
         """
         core = self.root
         while type(core).train is nn.Module.train:  # or it may freeze what is inside on purpose
-            inner = [m for m in core.children() if next(m.parameters(), None) is not None]
+            children = filter(None, own_modules(core).values())
+            inner = [m for m in children if next(nn.Module.parameters(m), None) is not None]
             if len(inner) != 1 or "train" in vars(inner[0]) or not own_modules(inner[0]):
                 break
-            inside = {id(module) for module in inner[0].modules()}
-            own = next(core.parameters(recurse=False), None) is not None
+            inside = {id(module) for module in nn.Module.modules(inner[0])}
+            own = any(weight is not None for weight in own_parameters(core).values())
             if own or not all(id(module) in inside for module in self.listening.values()):
                 break
             core = inner[0]
-        return list(core.modules())
+        return list(nn.Module.modules(core))
 
     def is_trainable(self, name: str) -> bool:
         """Whether a layer, or the part that a layer without weights belongs to, is trained."""
-        own = list(self.parts[name].parameters())
+        own = list(nn.Module.parameters(self.parts[name]))
         if not own and name:
-            own = list(self.parts[name.rpartition(".")[0]].parameters())
+            own = list(nn.Module.parameters(self.parts[name.rpartition(".")[0]]))
         return any(weight.requires_grad for weight in own)
 
     def has_trainable_weights(self, name: str) -> bool:
         """Whether some weight of a part asks for gradients."""
-        return any(weight.requires_grad for weight in self.parts[name].parameters())
+        return any(weight.requires_grad for weight in nn.Module.parameters(self.parts[name]))
+
+    def frozen_weights_changed(self, name: str) -> bool:
+        """Whether weights of a part that ask for no gradient have other values by now."""
+        return any(
+            id(weight) in self._frozen_values
+            and last_value(weight) != self._frozen_values[id(weight)]
+            for weight in nn.Module.parameters(self.parts[name])
+        )
 
     def watched_weights(self) -> list[Tensor]:
         """The first and the last weight: enough to see that someone changed the weights."""
@@ -117,7 +129,7 @@ class ModelMap:
             frozen = [
                 part
                 for part in outer
-                if next(self.parts[part].parameters(), None) is not None
+                if next(nn.Module.parameters(self.parts[part]), None) is not None
                 and not self.has_trainable_weights(part)
             ]
             if frozen and frozen[-1] and own_modules(self.parts[frozen[-1]]):
@@ -133,7 +145,7 @@ class ModelMap:
         known = {id(part) for part in self.parts.values()}
         return [
             name
-            for name, part in self.root.named_modules()
+            for name, part in nn.Module.named_modules(self.root)
             if id(part) not in known and listens(part)
         ]
 
@@ -171,5 +183,5 @@ def are_apart(one: str, other: str) -> bool:
 def _signature(module: nn.Module) -> list[tuple[str, torch.Size | None]]:
     return [
         (name, None if is_lazy(weight) or storage(weight) is None else weight.shape)
-        for name, weight in module.named_parameters()
+        for name, weight in nn.Module.named_parameters(module)
     ]

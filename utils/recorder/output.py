@@ -35,11 +35,18 @@ def as_text(program: ProgramRecorder, said: list[LoopFinding], rank: str | None 
         Which of several processes it was.
     """
     left, parts = {(f.kind, f.where): f for f in said}, []
+    alike: dict[tuple[object, ...], int] = {}
     for recording in program.recordings:
+        key = (type(recording), *recording.table(), *recording.notes)
+        alike[key] = alike.get(key, 0) + 1
+        if alike[key] > 1:
+            continue
         new = [left.pop((f.kind, f.where), None) for f in recording.findings]
         told = [finding for finding in new if finding is not None]
         parts.append(_told(recording, told))
-    notes = [f"not checked: {note}" for note in program.notes]
+    more = sum(alike.values()) - len(alike)
+    notes = [f"{more} more models were called just like one of these"] if more else []
+    notes += [f"not checked: {note}" for note in program.notes]
     if not program.recordings:
         notes = ["no call of a model was seen", *notes]
     prefix = "" if rank is None else f"rank {rank}: "
@@ -54,7 +61,8 @@ def _told(recording: Recording, findings: list[LoopFinding]) -> str:
     shown.findings = findings
     text = repr(shown).replace(shown.headline(), head, 1)
     before = len(recording.findings) - len(findings)
-    return text + (f"\n{before} of them said before" if before else "")
+    of_them = "1 of them is" if before == 1 else f"{before} of them are"
+    return text + (f"\n{of_them} said elsewhere, of another model or process" if before else "")
 
 
 def as_json(program: ProgramRecorder, rank: str | None = None) -> str:
@@ -71,7 +79,7 @@ def as_json(program: ProgramRecorder, rank: str | None = None) -> str:
         }
         for recording in program.recordings
     ]
-    return json.dumps({"rank": rank, "recordings": recordings, "notes": program.notes}, indent=2)
+    return json.dumps({"rank": rank, "recordings": recordings, "notes": program.notes})
 
 
 def _as_dict(finding: LoopFinding) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..findings import first_few
 from .model_map import ModelMap
 from .report import Phase, Recording
 from .segments import Segment
@@ -14,11 +15,12 @@ def phases_of(segments: Iterable[Segment[Situation]]) -> dict[Segment[Situation]
     """Join the segments that a reader would not tell apart; give the phase of each."""
     phases: dict[tuple[object, ...], Phase] = {}
     found: dict[Segment[Situation], Phase] = {}
+    modules: dict[int, dict[str, None]] = {}
     for segment in segments:
         situation = segment.situation
         mode = _mode_of(situation)
         use = "backward" if segment.use == "none" and segment.learned else segment.use
-        key = (situation.where, situation.module, mode, situation.gradients, use)
+        key = (situation.where, mode, situation.gradients, use)
         phase = phases.get(key)
         if phase is None:
             phase = phases[key] = Phase(
@@ -36,7 +38,12 @@ def phases_of(segments: Iterable[Segment[Situation]]) -> dict[Segment[Situation]
         phase.forwards += segment.forwards
         phase.rounds += segment.stretches
         phase.last = max(phase.last, segment.last)
+        modules.setdefault(id(phase), {})[situation.module or "(root)"] = None
         found[segment] = phase
+    for phase in phases.values():
+        names = list(modules[id(phase)])
+        if len(names) > 1:
+            phase.module = first_few(names)
     return found
 
 
@@ -63,8 +70,10 @@ def frozen_parts_inside(
         if segment.use == "step" and situation.where not in told:
             layers = [name for name in situation.in_train if name not in situation.trainable]
             frozen |= dict.fromkeys(parts.frozen_inside(situation.module, layers))
+    if not frozen:
+        return []
+    has = "has" if len(frozen) == 1 else "have"
     return [
-        f"{name!r} has frozen weights and ran in train mode inside the forward of the model that "
-        "was trained; whether that is meant is not judged"
-        for name in frozen
+        f"whether {first_few([repr(name) for name in frozen])}, which {has} frozen weights, "
+        "should run in train mode inside the forward of a model that is trained"
     ]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
-import runpy
+import multiprocessing.process
 import sys
-import threading
-import traceback
 from collections.abc import Iterable, Sequence
 from functools import partial
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 from weakref import ref
 
@@ -18,23 +15,22 @@ import torch
 from torch import nn
 
 from ..listening import listens
-from ..torch_internals import own_modules, uncompiled
+from ..torch_internals import is_scripting, own_modules, own_parameters, uncompiled
 from . import Recorder, Recording, interception
-from .callers import OWN_FOLDER, is_library
+from .callers import is_library
 from .declarations import unused
 from .report import LoopFinding
 
 MAX_MODELS = 32
-"""How many models of one program are watched."""
-INTERRUPTED = 130
-"""The exit status of a program that was stopped by Ctrl-C."""
+"""How many models of one program are watched at a time."""
 
 
 class ProgramRecorder:
     """Watches every model that a program calls from outside.
 
     A module that nothing watched contains is a model when it is first called, together with
-    whatever contains it; losses and other modules without weights are left aside.
+    whatever contains it; losses and other modules without weights are left aside. A model that
+    the program has let go is judged, and let go as well.
 
     Parameters
     ----------
@@ -42,6 +38,15 @@ class ProgramRecorder:
         Which models, by the name of a variable or of a class; all that are called if empty.
     on_purpose
         As for :func:`utils.recorder.record`.
+
+    Attributes
+    ----------
+    recordings
+        Of each model that was called, complete after ``stop``.
+    notes
+        What could not be watched.
+    seen
+        The names of all models that were met, watched or not.
 
     Examples
     --------
@@ -56,37 +61,57 @@ class ProgramRecorder:
     def __init__(self, names: Iterable[str] = (), on_purpose: Sequence[str] = ()) -> None:
         self.recordings: list[Recording] = []
         self.notes: list[str] = []
+        self.seen: dict[str, None] = {}
         self._names, self._on_purpose = frozenset(names), tuple(on_purpose)
-        self._recorders: list[Recorder] = []
+        self._recorders: list[tuple[Recorder, int]] = []
+        self._ended: list[Recorder] = []
         self._parts: set[int] = set()
         self._aside: dict[int, ref[nn.Module]] = {}
-        self._beyond = 0
+        self._beyond = self._children = 0
 
     def __enter__(self) -> ProgramRecorder:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to watch."""
         original = self._original = nn.Module.__call__
 
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             inside = torch.compiler.is_compiling() or interception.is_inside_a_call()
-            if inside or not self._is_new(module):
+            if inside or is_scripting() or not self._is_new(module):
                 return original(module, *args, **kwargs)
             frame = sys._getframe(1)
-            self._meet(module, frame)
+            if not self._meet(module, frame):
+                return original(module, *args, **kwargs)
             return interception.run_noted(partial(original, module), module, args, kwargs, frame)
 
         self._stand_in = called
         nn.Module.__call__ = called  # type: ignore[method-assign]
-        return self
+        self._watch_children()
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Watch no more, and judge what was seen."""
         if nn.Module.__call__ is self._stand_in:  # or somebody else stands in for it by now
             nn.Module.__call__ = self._original  # type: ignore[method-assign]
-        for recorder in self._recorders:
-            recorder.stop()
-        seen = [recorder for recorder in self._recorders if recorder.recording.forwards]
-        self.recordings = [recorder.recording for recorder in seen]
-        self.notes += unused([recorder.declarations for recorder in seen])
+        multiprocessing.process.BaseProcess.start = self._start  # type: ignore[method-assign]
+        for recorder, _ in self._recorders:
+            self._end(recorder)
+        self._recorders = []
+        self.recordings = [recorder.recording for recorder in self._ended]
+        self.notes += unused([recorder.declarations for recorder in self._ended])
         if self._beyond:
-            self.notes.append(f"{self._beyond} more models: {MAX_MODELS} are watched at most")
+            self.notes.append(f"{self._beyond} more models: {MAX_MODELS} are watched at a time")
+        if self._children:
+            self.notes.append(f"what ran in {self._children} processes that the program started")
+        missing = self._names - {word for name in self.seen for word in name.strip(")").split(" (")}
+        if missing:
+            called = ", ".join(self.seen) or "none"
+            names = ", ".join(sorted(missing))
+            self.notes.append(f"models named {names}: none was called; called were: {called}")
 
     @property
     def findings(self) -> list[LoopFinding]:
@@ -94,119 +119,104 @@ class ProgramRecorder:
         found = [finding for recording in self.recordings for finding in recording.findings]
         return list({(finding.kind, finding.where): finding for finding in found}.values())
 
+    def _watch_children(self) -> None:
+        """Count the processes that the program starts, the workers of a loader left out."""
+        start = self._start = multiprocessing.process.BaseProcess.start
+
+        def counted(process: Any) -> Any:
+            target = getattr(process, "_target", None)
+            self._children += getattr(target, "__name__", "") != "_worker_loop"
+            return start(process)
+
+        multiprocessing.process.BaseProcess.start = counted  # type: ignore
+
     def _is_new(self, module: nn.Module) -> bool:
         if id(module) in self._parts:
             return False
         aside = self._aside.get(id(module))
         return aside is None or aside() is not module
 
-    def _meet(self, module: nn.Module, frame: FrameType) -> None:
+    def _meet(self, module: nn.Module, frame: FrameType) -> bool:
         """Watch the model that a new module is or belongs to, unless it is none."""
+        try:
+            return self._watch(module, frame)
+        except Exception as error:
+            self._leave(module)
+            kind = type(module).__name__
+            self.notes.append(f"a {kind}: {type(error).__name__}: {error}")
+            return False
+
+    def _watch(self, module: nn.Module, frame: FrameType) -> bool:
+        if not _is_weighty(module):
+            self._leave(module)
+            return False
+        self._let_go()
         model = _whole_of(uncompiled(module))
-        parts = list(model.modules())
+        parts = list(nn.Module.modules(model))
         name = _name_of((module, model), frame)
-        wanted = not self._names or bool({name, type(model).__name__} & self._names)
-        inside = [r for r in self._recorders if any(part is r.parts.root for part in parts)]
-        known = any(id(part) in self._parts for part in parts)
-        weighty = next(model.parameters(), None) is not None or any(map(listens, parts))
-        if not (weighty and wanted) or (known and not inside):
-            # No model, or parts of one that is watched, in another order.
-            self._aside[id(module)] = ref(module)
-            return
-        if len(self._recorders) >= MAX_MODELS:
-            self._aside[id(module)] = ref(module)
-            self._beyond += 1
-            return
-        for recorder in inside:
-            self._take_up(recorder, model)
         title = f"{name} ({type(model).__name__})" if name else type(model).__name__
+        self.seen[title] = None
+        new = [part for part in parts if id(part) not in self._parts]
+        wanted = not self._names or bool({name, type(model).__name__} & self._names)
+        has_own = any(w is not None for part in new for w in own_parameters(part).values())
+        if not wanted or not (has_own or any(map(listens, new))):
+            # Not asked for, or parts of a model that is watched, in another order.
+            self._leave(module, *new)
+            return False
+        if len(self._recorders) >= MAX_MODELS:
+            self._beyond += 1
+            self._leave(module, *new)
+            return False
+        for recorder, _ in list(self._recorders):
+            if any(part is recorder.parts.root for part in parts):
+                self._take_up(recorder, model)
+        before = sys.getrefcount(model)
         recorder = Recorder(model, self._on_purpose, title)
-        self._recorders.append(recorder)
+        recorder.among_others = True
+        recorder.parts.core  # noqa: B018  (found once, and it holds the model too)
+        self._recorders.append((recorder, sys.getrefcount(model) - before))
         self._parts |= {id(part) for part in parts} | {id(module)}
         recorder.start()
+        return True
+
+    def _leave(self, *modules: nn.Module) -> None:
+        """Ask no more what some modules are."""
+        for module in modules:
+            self._aside[id(module)] = ref(module)
+
+    def _let_go(self) -> None:
+        """End the recordings of models that nobody but their recorder holds any more."""
+        for recorder, own_references in list(self._recorders):
+            others = sys.getrefcount(recorder.parts.root) - 1 - own_references
+            if others <= 0:
+                self._parts -= {id(part) for part in recorder.parts.parts.values()}
+                self._drop(recorder)
+
+    def _drop(self, recorder: Recorder) -> None:
+        self._recorders = [pair for pair in self._recorders if pair[0] is not recorder]
+        self._end(recorder)
+
+    def _end(self, recorder: Recorder) -> None:
+        recorder.stop()
+        if recorder.recording.forwards:
+            self._ended.append(recorder)
+        recorder.forget()
 
     def _take_up(self, recorder: Recorder, model: nn.Module) -> None:
         """End the recording of what has turned out to be a part of a larger model."""
-        recorder.stop()
-        self._recorders.remove(recorder)
-        count = recorder.recording.forwards
-        if count:
-            self.notes.append(
-                f"the first {count} forwards of {recorder.recording.name}, which became a part of "
-                f"{type(model).__name__} afterwards"
+        is_the_same = model is recorder.parts.root  # with modules that were added to it
+        self._drop(recorder)
+        if recorder.recording.forwards and not is_the_same:
+            recorder.recording.notes.append(
+                f"what came after it had become a part of {type(model).__name__}; see there"
             )
 
 
-def run_program(
-    arguments: Sequence[str],
-    *,
-    as_module: bool = False,
-    names: Iterable[str] = (),
-    on_purpose: Sequence[str] = (),
-) -> tuple[ProgramRecorder, int]:
-    """Run a script or a module as ``python`` would, and record its models.
-
-    Parameters
-    ----------
-    arguments
-        The path of a script, or the name of a module, and its own arguments.
-    as_module
-        Whether it is the name of a module, as after ``python -m``.
-    names, on_purpose
-        As for :class:`ProgramRecorder`.
-
-    Returns
-    -------
-    tuple of ProgramRecorder and int
-        What was seen, and the exit status of the program. An error that ended it has been
-        printed, as Python does.
-    """
-    target, sys.argv = arguments[0], list(arguments)
-    sys.path.insert(0, os.getcwd() if as_module else os.path.dirname(os.path.abspath(target)))
-    program = ProgramRecorder(names, on_purpose)
-    with program:
-        try:
-            if as_module:
-                runpy.run_module(target, run_name="__main__", alter_sys=True)
-            else:
-                runpy.run_path(os.path.abspath(target), run_name="__main__")
-            _wait_for_threads()
-            status = 0
-        except SystemExit as ended:
-            status = _status_of(ended)
-        except KeyboardInterrupt as error:
-            _print_error(error)
-            status = INTERRUPTED
-        except BaseException as error:
-            _print_error(error)
-            status = 1
-    return program, status
-
-
-def _wait_for_threads() -> None:
-    """Wait for the threads of the program, as Python does at its end."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-
-
-def _status_of(ended: SystemExit) -> int:
-    if ended.code is None or isinstance(ended.code, int):
-        return ended.code or 0
-    print(ended.code, file=sys.stderr)
-    return 1
-
-
-def _print_error(error: BaseException) -> None:
-    """Print an error as Python does, without the frames that run the program."""
-    lines: TracebackType | None = error.__traceback__
-    while lines is not None and _runs_the_program(lines.tb_frame.f_code.co_filename):
-        lines = lines.tb_next
-    traceback.print_exception(type(error), error, lines)
-
-
-def _runs_the_program(file: str) -> bool:
-    return file.startswith((OWN_FOLDER, "<frozen runpy")) or file == runpy.__file__
+def _is_weighty(module: nn.Module) -> bool:
+    """Whether a module has weights or a layer that listens; losses, for one, have neither."""
+    if next(nn.Module.parameters(module), None) is not None:
+        return True
+    return any(listens(part) for part in nn.Module.modules(module))
 
 
 def _whole_of(module: nn.Module) -> nn.Module:
@@ -224,17 +234,27 @@ def _whole_of(module: nn.Module) -> nn.Module:
     return whole
 
 
-def _name_of(modules: Iterable[nn.Module], frame: FrameType | None) -> str:
-    """The variable or attribute by which the user's own code knows one of some modules."""
-    while frame is not None and is_library(frame.f_code.co_filename):
+def _name_of(modules: Sequence[nn.Module], frame: FrameType | None) -> str:
+    """The variable by which the user's own code knows one of some modules, the outermost one."""
+    found = ""
+    while frame is not None:
+        if not is_library(frame.f_code.co_filename):
+            found = _name_in(frame, modules) or found
         frame = frame.f_back
-    if frame is None:
-        return ""
+    return found
+
+
+def _name_in(frame: FrameType, modules: Sequence[nn.Module]) -> str:
+    """A local variable, an attribute of ``self``, or an entry of a list, that is a module."""
     owner = frame.f_locals.get("self")
     attributes = {} if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {})
-    for names in (frame.f_locals, frame.f_globals, attributes):
-        for module in modules:
+    for module in modules:
+        for names in (frame.f_locals, attributes):
             for name, value in list(names.items()):
                 if value is module and name != "self":
                     return str(name)
+                if type(value) in (list, tuple):
+                    for index, entry in enumerate(value):
+                        if entry is module:
+                            return f"{name}[{index}]"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -51,17 +52,19 @@ class Ranks:
             return False
         return True
 
-    def wait_for_all(self) -> None:
-        """Wait until every process here has ended its program.
+    def wait_for_all(self) -> bool:
+        """Wait until every process here has ended its program; say whether they have.
 
         ``torchrun`` stops the others as soon as one of them fails.
         """
         if self.rank is None:
-            return
+            return True
         self._folder.mkdir(exist_ok=True)
         (self._folder / f"ended-{self._local}").touch()
         until = time.monotonic() + MAX_WAIT
-        while time.monotonic() < until:
+        while time.monotonic() < until and self._folder.exists():
             if len(list(self._folder.glob("ended-*"))) >= self._here:
-                return
-            time.sleep(0.05)
+                shutil.rmtree(self._folder, ignore_errors=True)
+                return True
+            time.sleep(0.01)
+        return not self._folder.exists()  # another one has seen that all have ended

@@ -52,7 +52,8 @@ class Phase:
     where : Place
         The line that called the model.
     module : str
-        Qualified name of what was called, ``""`` for the model itself.
+        Qualified name of what was called, ``""`` for the model itself; several names where one
+        line calls several parts.
     mode : str
         ``"train"``, ``"eval"`` or ``"mixed"``, by the layers inside that listen to it; that of
         the module called where none does.
@@ -79,6 +80,10 @@ class Phase:
     rounds: int = 1
     first: int = 0
     last: int = 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Recording(Report):
@@ -112,10 +117,8 @@ class Recording(Report):
     def headline(self) -> str:
         """Count forwards, steps and findings."""
         on_purpose = f", {len(self.declared)} declared" if self.declared else ""
-        return (
-            f"recording of {self.name}: {self.forwards} forwards, {self.steps} optimiser steps, "
-            f"{self.tally()}{on_purpose}"
-        )
+        forwards, steps = _count(self.forwards, "forward"), _count(self.steps, "optimiser step")
+        return f"recording of {self.name}: {forwards}, {steps}, {self.tally()}{on_purpose}"
 
     def table(self) -> list[tuple[str, ...]]:
         """The phases as rows of text, a header first."""

@@ -86,7 +86,7 @@ class SituationFinder:
             torch.is_inference_mode_enabled(),
             *modes,
             *[weight.requires_grad for weight in parts.weights],
-            *[layer.momentum is None and layer.training for layer in parts.with_momentum],
+            *[getattr(m, "momentum", 0) is None and m.training for m in parts.with_momentum],
         )
         known = self._known.get(state)
         if known is None:
@@ -98,11 +98,13 @@ class SituationFinder:
     ) -> Situation:
         parts = self._parts
         in_train = tuple([n for n, layer in inside if layer.training])
-        averaging = [m for m in parts.with_momentum if m.momentum is None and m.training]
+        averaging = [
+            m for m in parts.with_momentum if getattr(m, "momentum", 0) is None and m.training
+        ]
         purpose = caller.purpose
         if in_train and any(id(m) not in parts.plain_averages for m in averaging):
             purpose = purpose or "statistics"
-        weights = list(module.parameters())
+        weights = list(nn.Module.parameters(module))
         return Situation(
             where=caller.where,
             purpose=purpose,
@@ -118,7 +120,9 @@ class SituationFinder:
             gradients=_gradients(),
             plain_average=bool(in_train and averaging),
             lone_layer=not parts.root.training and not own_modules(module),
-            all_below_in_train=all(m.training for m in module.modules() if m is not module),
+            all_below_in_train=all(
+                m.training for m in nn.Module.modules(module) if m is not module
+            ),
             version=max(map(version, weights), default=0),
         )
 

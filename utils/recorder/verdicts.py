@@ -22,7 +22,7 @@ from ..findings import first_few
 from ..kinds import KINDS
 from ..torch_internals import version
 from .measured import Measured
-from .model_map import ModelMap, are_apart
+from .model_map import ModelMap, ancestors, are_apart
 from .report import LoopFinding, Place
 from .segments import Segment
 from .situations import Situation
@@ -165,11 +165,16 @@ def judge_idle_in_train_mode(evidence: Evidence) -> Iterable[LoopFinding]:
         and not any(excuse(segment, evidence) for excuse in EXCUSES)
     ]
     for where, segments in _by_line(guilty):
-        situation = segments[0].situation
-        classes = {type(evidence.parts.listening[n]).__name__ for n in situation.in_train}
+        in_train = {name for segment in segments for name in segment.situation.in_train}
+        listening = {
+            name
+            for segment in segments
+            for name, _ in evidence.parts.layers_of(segment.situation.module)
+        }
+        classes = {type(evidence.parts.listening[name]).__name__ for name in in_train}
         text = (
-            f"nothing learned from {_count(segments)} forwards, and {len(situation.in_train)} of "
-            f"{situation.listening} layers that listen to the mode were in train mode "
+            f"nothing learned from {_count(segments)}, and {len(in_train)} of "
+            f"{len(listening)} layers that listen to the mode were in train mode "
             f"({first_few(sorted(classes))})"
         )
         moved: dict[str, float] = {}
@@ -195,7 +200,7 @@ def judge_unused_graphs(evidence: Evidence) -> Iterable[LoopFinding]:
         yield _finding(
             "graph-never-used",
             where,
-            f"{_count(segments)} forwards recorded a graph that no backward pass used{words}",
+            f"{_count(segments)} recorded a graph that no backward pass used{words}",
         )
 
 
@@ -212,7 +217,7 @@ def judge_training_in_eval_mode(evidence: Evidence) -> Iterable[LoopFinding]:
         yield _finding(
             "trained-in-eval-mode",
             where,
-            f"{_count(segments)} forwards with the whole model in eval mode led to optimiser "
+            f"{_count(segments)} with the whole model in eval mode led to optimiser "
             f"steps; layers that listen to the mode: {names}",
         )
 
@@ -262,11 +267,40 @@ def _frozen_before(name: str, segment: Stretch, trained: list[Stretch], evidence
     return ""
 
 
+def judge_frozen_parts(evidence: Evidence) -> Iterable[LoopFinding]:
+    """Layers whose weights are frozen, and whose running statistics moved while others learned."""
+    for segment in evidence.segments:
+        situation = segment.situation
+        if segment.use != "step" or situation.purpose:
+            continue
+        frozen = [name for name in situation.in_train if name not in situation.trainable]
+        moved = evidence.measured[situation].moved
+        moving = [name for name in frozen if name in moved and not _changes(name, evidence)]
+        if moving:
+            names = first_few([repr(name) for name in moving])
+            farthest = max(moving, key=lambda name: moved[name])
+            yield _finding(
+                "frozen-part-in-train-mode",
+                situation.where,
+                f"{names} {'has' if len(moving) == 1 else 'have'} frozen weights, and the running "
+                f"statistics of {len(moving)} moved while the rest was trained, those of "
+                f"{farthest!r} by {moved[farthest]:.2g} standard deviations",
+            )
+
+
+def _changes(name: str, evidence: Evidence) -> bool:
+    """Principle 2: whether the part is trained at other times, or follows another network."""
+    outer = [part for part in ancestors(name)[:-1] if evidence.parts.frozen_weights_changed(part)]
+    trained = [s for s in evidence.segments if s.learned and name in s.situation.trainable]
+    return bool(outer or trained)
+
+
 VERDICTS: tuple[Callable[[Evidence], Iterable[LoopFinding]], ...] = (
     judge_idle_in_train_mode,
     judge_unused_graphs,
     judge_training_in_eval_mode,
     judge_thawing,
+    judge_frozen_parts,
 )
 
 
@@ -276,7 +310,12 @@ def judge(evidence: Evidence) -> list[LoopFinding]:
     for verdict in VERDICTS:
         for finding in verdict(evidence):
             found.setdefault((finding.kind, finding.where), finding)
-    return list(found.values())
+    thawed = {where for kind, where in found if kind == "thawed"}
+    return [
+        finding
+        for (kind, where), finding in found.items()
+        if kind != "frozen-part-in-train-mode" or where not in thawed  # which says it already
+    ]
 
 
 def _by_line(segments: Iterable[Stretch]) -> Iterable[tuple[Place, list[Stretch]]]:
@@ -286,8 +325,9 @@ def _by_line(segments: Iterable[Stretch]) -> Iterable[tuple[Place, list[Stretch]
     return lines.items()
 
 
-def _count(segments: Iterable[Stretch]) -> int:
-    return sum(segment.forwards for segment in segments)
+def _count(segments: Iterable[Stretch]) -> str:
+    count = sum(segment.forwards for segment in segments)
+    return f"{count} forward{'' if count == 1 else 's'}"
 
 
 def _finding(kind: str, where: Place, evidence: str) -> LoopFinding:
