@@ -10,7 +10,8 @@ NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 
 NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
 
-.PHONY: help book test test-fast test-site test-portable test-seeds serve pdf chapters benchmark clean
+.PHONY: help book test test-fast test-site test-portable test-seeds test-frameworks \
+	browser lab serve pdf chapters benchmark clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -36,9 +37,8 @@ test-fast: $(READY)  ## Style, types and unit tests only
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q utils tests $(NO_PAGES) --ignore tests/test_validation.py
 
-test-site: book  ## The built pages in a real Chromium
-	$(BIN)/python -m pytest -q tests/test_site.py -k painted
-	$(BIN)/python -m pytest -q tests/test_site.py -k "not painted" -n 2 --dist worksteal
+test-site: book browser  ## The built pages in a real Chromium
+	$(BIN)/python -m pytest -q tests/test_site.py -n 2 --dist worksteal
 	$(BIN)/python -m pytest -q tests/test_publishing.py
 
 test-portable: $(READY)  ## Strict nbval under other thread counts and instruction sets
@@ -50,10 +50,21 @@ test-portable: $(READY)  ## Strict nbval under other thread counts and instructi
 test-seeds: $(READY)  ## Every chapter with its asserts under five shifted seeds
 	$(BIN)/python tools/shift_seeds.py
 
+test-frameworks: $(READY)  ## The recorder around other libraries' loops, in an environment of its own
+	@$(PYTHON) tools/frameworks_env.py
+	.venv-frameworks/bin/python -m pytest -q tests/test_frameworks.py
+
+browser: $(READY)
+	@$(BIN)/python tools/chromium.py
+
+lab: $(READY)  ## The chapters in JupyterLab, as copies in lab/ that keep what you write
+	@$(BIN)/python tools/learner_copies.py lab
+	@cd lab && ../$(BIN)/jupyter-lab $(LAB_OPTIONS)
+
 serve: book  ## Serve the book on this machine
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html
 
-pdf: $(READY)  ## Print the whole book to _build/evaluation-mode.pdf
+pdf: $(READY) browser  ## Print the whole book to _build/evaluation-mode.pdf
 	$(BIN)/python tools/make_pdf.py _build/evaluation-mode.pdf
 
 chapters: $(READY)  ## Run all chapters and store their outputs

@@ -16,6 +16,8 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from utils.colors import css_variables
+
 logger = logging.getLogger(__name__)
 
 # Joined in this order; a pattern, since myst-nb puts a hash into its file's name.
@@ -152,6 +154,12 @@ def drop_default_assets(
     context["css_files"] = []
 
 
+def _mode_colors() -> str:
+    """The colours of the modes: those of the figures, made fit for text."""
+    light, dark = css_variables("light"), css_variables("dark")
+    return f'html, html[data-theme="light"] {{ {light} }}\nhtml[data-theme="dark"] {{ {dark} }}\n'
+
+
 def write_bundles(app: Sphinx, error: Exception | None) -> None:
     """Write the joined files, point the pages at them and delete what nothing refers to."""
     if error or app.builder.format != "html":
@@ -164,7 +172,9 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
 
     script = join(static, SCRIPTS, "\n;\n")
     words = set(re.findall(r"[\w-]+", script + " ".join(pages.values())))
-    style = purge(join(static, STYLES, "\n"), words) + join(static, OWN_STYLES, "\n")
+    style = (
+        purge(join(static, STYLES, "\n"), words) + _mode_colors() + join(static, OWN_STYLES, "\n")
+    )
     static.joinpath(STYLE_BUNDLE).write_text(style)
     static.joinpath(SCRIPT_BUNDLE).write_text(script)
 

@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import audit, evaluation, gradients, modes, recorder
+from benchmarks import audit, evaluation, gradients, modes, pages, recorder
 
-over = [*evaluation.run(), *modes.run(), *gradients.run(), *recorder.run(), *audit.run()]
+over = [
+    *evaluation.run(),
+    *modes.run(),
+    *gradients.run(),
+    *recorder.run(),
+    *audit.run(),
+    *pages.run(),
+]
 print("\n" + ("\n".join(over) or "All within their limits."))
 sys.exit(1 if over else 0)

@@ -31,8 +31,8 @@ def run(rounds: int = 30) -> list[str]:
         nn.Linear(16, 10),
     )
     images = [(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)] * 8
-    over = _compare("Training the digits' MLP", digits_mlp(), batches, 1.15, rounds)
-    return over + _compare("Training a small CNN", cnn, images, 1.03, rounds)
+    over = _compare("Training the digits' MLP", digits_mlp(), batches, 1.10, rounds)
+    return over + _compare("Training a small CNN", cnn, images, 1.02, rounds)
 
 
 def _compare(

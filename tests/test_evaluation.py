@@ -18,11 +18,11 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from utils.data import digits
 from utils.batches import run_on_batch, to_device, unpack_batch
+from utils.data import digits
 from utils.evaluation import evaluate
-from utils.scores import HELD_ELEMENTS
 from utils.models import digits_mlp
+from utils.scores import HELD_ELEMENTS
 
 X, Y = digits().test.tensors
 

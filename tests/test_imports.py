@@ -9,7 +9,9 @@ HEAVY = ("torch._dynamo", "torchmetrics", "sklearn", "matplotlib", "scipy", "tor
 
 
 def loaded_by(line):
-    code = f"import sys, torch; before = set(sys.modules); {line}; print(*set(sys.modules) - before)"
+    code = (
+        f"import sys, torch; before = set(sys.modules); {line}; print(*set(sys.modules) - before)"
+    )
     return subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()

@@ -2,7 +2,10 @@
 
 import builtins
 import importlib.util
+import re
+import subprocess
 import sys
+import venv
 from collections import namedtuple
 from pathlib import Path
 
@@ -85,4 +88,25 @@ def test_every_requirement_is_pinned(set_up):
     lines = (SCRIPT.parent.parent / "requirements.txt").read_text().splitlines()
     names = [line.split("#")[0].strip() for line in lines]
     assert all("==" in name for name in names if name)
-    assert set_up.pinned("torch") == "torch==2.13.0"
+    assert set_up.pinned("torch") in lines
+
+
+def test_pins_that_stand_elsewhere_are_those_of_the_requirements(set_up):
+    root = SCRIPT.parent.parent
+    for page in ("binder/requirements.txt", "CONTRIBUTING.md", "README.md"):
+        for name in re.findall(r"\b([a-z-]+)==\d", (root / page).read_text()):
+            assert set(re.findall(rf"\b{name}==[\d.]+\d", (root / page).read_text())) == {
+                set_up.pinned(name)
+            }
+
+
+def test_the_clone_is_put_on_the_path(set_up, tmp_path):
+    venv.create(tmp_path / "env", with_pip=False)
+    python = str(tmp_path / "env/bin/python")
+    (tmp_path / "clone/utils").mkdir(parents=True)
+    (tmp_path / "clone/utils/__init__.py").write_text("name = 'the book'")
+    ask = [python, "-c", "import utils; print(utils.name)"]
+    assert subprocess.run(ask, cwd=tmp_path / "env", capture_output=True).returncode
+    set_up.put_on_path(python, str(tmp_path / "clone"))
+    done = subprocess.run(ask, cwd=tmp_path / "env", capture_output=True, text=True)
+    assert done.stdout.strip() == "the book"

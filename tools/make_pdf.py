@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pikepdf
 from chromium import launch
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
@@ -28,6 +29,8 @@ STYLE = """
 .book-contents ol { padding: 0; }
 .book-contents li { display: flex; justify-content: space-between; list-style: none; }
 .book-contents li.section { padding-left: 1.5rem; }
+/* Shadows, and corners that clip what is inside, are printed as images. */
+* { box-shadow: none !important; border-radius: 0 !important; filter: none !important; }
 span[id^="document-"] + section { break-before: page; }
 """
 
@@ -35,6 +38,10 @@ span[id^="document-"] + section { break-before: page; }
 PREPARE = """(numbers) => {
   document.querySelectorAll("details").forEach((details) => { details.open = true; });
   document.querySelector("nav.book-contents")?.remove();
+  // Each coloured token would be an object of its own, for the printer and for screen readers.
+  document.querySelectorAll("div.highlight pre").forEach((code) => {
+    code.textContent = code.textContent;
+  });
   const article = document.querySelector("article.bd-article");
   const nav = document.createElement("nav");
   nav.className = "book-contents";
@@ -81,6 +88,17 @@ def target_pages(pdf: Path) -> list[int]:
     return [0 if page is None else page + 1 for page in pages]
 
 
+def make_small(pdf: Path) -> None:
+    """Pack the objects of the file: Chromium writes each tag for screen readers on its own."""
+    with pikepdf.open(pdf, allow_overwriting_input=True) as book:
+        book.save(
+            pdf,
+            object_stream_mode=pikepdf.ObjectStreamMode.generate,
+            compress_streams=True,
+            recompress_flate=True,
+        )
+
+
 def main() -> None:
     """Build the single page, print, number the contents, print again."""
     target = Path(sys.argv[1])
@@ -97,6 +115,7 @@ def main() -> None:
         page.evaluate(PREPARE, target_pages(target))
         print_page(page, target)
         browser.close()
+    make_small(target)
     print(f"{target}: {len(PdfReader(target).pages)} pages")
 
 

@@ -9,20 +9,12 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
 
+from .colors import EVAL, OTHER, TRAIN, TRUTH
+from .kinds import KINDS
+
 if TYPE_CHECKING:
     from .recorder import Phase, Recording
-
-TRAIN = "#c75000"
-"""Colour of train mode, in every figure and on every page."""
-
-EVAL = "#0072b2"
-"""Colour of eval mode."""
-
-TRUTH = "#6b6b6b"
-"""Colour of a reference: a closed form, a true value, a limit."""
-
-OTHER = "#8b3a80"
-"""Colour of what is none of the three."""
+__all__ = ["EVAL", "OTHER", "TRAIN", "TRUTH", "book_style", "plot_lines", "plot_timeline"]
 
 
 def book_style() -> None:
@@ -197,9 +189,10 @@ def plot_timeline(ax: Axes, recording: Recording) -> None:
 
 def _is_guilty(phase: Phase, kind: str) -> bool:
     """Whether a finding of a kind can be about a phase at its line."""
-    if kind == "trained-in-eval-mode":
+    marks = KINDS[kind].drawn_at
+    if marks == "eval":
         return phase.mode == "eval"
-    return bool(phase.in_train) if kind == "thawed" else phase.use != "step"
+    return bool(phase.in_train) if marks == "train" else phase.use != "step"
 
 
 def _label_heights(lines: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -37,7 +37,7 @@ def as_text(program: ProgramRecorder, said: list[LoopFinding], rank: str | None 
     left, parts = {(f.kind, f.where): f for f in said}, []
     alike: dict[tuple[object, ...], int] = {}
     for recording in program.recordings:
-        key = (type(recording), *recording.table(), *recording.notes)
+        key = (*recording.table(), *recording.notes, *recording.findings)
         alike[key] = alike.get(key, 0) + 1
         if alike[key] > 1:
             continue

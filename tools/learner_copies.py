@@ -1,0 +1,111 @@
+"""Chapters as a learner runs them: outputs cleared, solutions folded, own work kept.
+
+    python tools/learner_copies.py lab
+
+Called again, after an update of the book for instance, it brings what is new and leaves every
+cell that the learner has changed or added. `make lab` calls it; the branch that Colab opens is
+made with it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+CHAPTERS = Path(__file__).parent.parent / "chapters"
+HANDED_OUT = ".handed-out"
+"""Where the copies lie as the book made them, to tell what a learner has changed since."""
+FOLDED = {"solution", "hide-cell", "hide-input"}
+
+
+def learner_copy(chapter: NotebookNode) -> NotebookNode:
+    """Clear the outputs of a chapter, and fold what a reader unfolds.
+
+    Examples
+    --------
+    >>> cell = nbformat.v4.new_code_cell("answer = 1", metadata={"tags": ["solution"]})
+    >>> made = learner_copy(nbformat.v4.new_notebook(cells=[cell]))
+    >>> made.cells[0].metadata["jupyter"]
+    {'source_hidden': True}
+    """
+    made = copy.deepcopy(chapter)
+    for cell in made.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.outputs, cell.execution_count = [], None
+        tags = set(cell.metadata.get("tags", []))
+        if tags & FOLDED:
+            cell.metadata["jupyter"] = {"source_hidden": True}
+            cell.metadata["cellView"] = "form"  # how Colab folds
+    return made
+
+
+def merged(book: NotebookNode, before: NotebookNode, learner: NotebookNode) -> NotebookNode:
+    """Bring what is new in the book into a learner's copy.
+
+    Parameters
+    ----------
+    book
+        The copy as the book makes it now.
+    before
+        As it was handed out the last time.
+    learner
+        What the learner has made of it.
+    """
+    handed_out = {cell.id: cell.source for cell in before.cells}
+    current = {cell.id for cell in book.cells}
+    mine = {cell.id: cell for cell in learner.cells}
+    made = copy.deepcopy(book)
+    cells = []
+    for cell in made.cells:
+        own = mine.get(cell.id)
+        if own is not None and own.source != handed_out.get(cell.id):
+            cell = own  # changed by the learner
+        elif own is not None and own.source == cell.source:
+            cell = own  # with the output that it has by now
+        cells.append(cell)
+    made.cells = cells
+    previous: str | None = None
+    for cell in learner.cells:
+        changed = cell.source != handed_out.get(cell.id)
+        if cell.id not in current and changed:  # added, or taken out of the book since
+            places = [i for i, other in enumerate(made.cells) if other.id == previous]
+            made.cells.insert(places[0] + 1 if places else len(made.cells), cell)
+        if any(other.id == cell.id for other in made.cells):
+            previous = cell.id
+    return made
+
+
+def write_copies(folder: Path) -> list[Path]:
+    """Write or update the copies of all chapters; return their paths."""
+    kept = folder / HANDED_OUT
+    kept.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path in sorted(CHAPTERS.glob("[0-9]*.ipynb")):
+        book = learner_copy(nbformat.read(path, as_version=4))
+        target, original = folder / path.name, kept / path.name
+        if target.exists() and original.exists():
+            before, learner = (nbformat.read(p, as_version=4) for p in (original, target))
+            made = merged(book, before, learner)
+        else:
+            made = book
+        nbformat.write(made, target)
+        nbformat.write(book, original)
+        written.append(target)
+    return written
+
+
+def main() -> None:
+    """Write the copies into the folder that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    print(f"{len(write_copies(folder))} chapters in {folder}")
+
+
+if __name__ == "__main__":
+    main()
