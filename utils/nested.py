@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,7 @@ def iter_leaves(
     elif depth >= DEPTH or isinstance(value, nn.Module) or callable(value):
         yield path, type(value).__name__
     elif isinstance(value, Mapping):
-        for key in value:
+        for key in value.keys():  # noqa: SIM118  (some iterate otherwise)
             yield from iter_leaves(value[key], f"{path}[{key!r}]", depth + 1, seen)
     elif isinstance(value, (list, tuple, deque)):
         for index, item in enumerate(value):
@@ -135,14 +136,67 @@ def _rebuild(value: Any, memo: dict[int, Any]) -> Any:
         return memo[id(value)]
     if isinstance(value, nn.Module) or callable(value):
         return value
-    if type(value) in (list, tuple):
-        return type(value)(_rebuild(item, memo) for item in value)
-    if type(value) is dict:
-        return {key: _rebuild(item, memo) for key, item in value.items()}
+    if is_container(value):
+        return map_children(value, lambda item: _rebuild(item, memo))
     try:
         return copy.deepcopy(value, memo)
     except Exception:
         return value
+
+
+def is_container(value: Any) -> bool:
+    """Whether a value is a list, a tuple, a mapping or a dataclass, of whatever class.
+
+    Examples
+    --------
+    >>> from collections import UserDict
+    >>> is_container(UserDict(a=1)), is_container("text")
+    (True, False)
+    """
+    known = isinstance(value, (list, tuple, deque, Mapping))
+    return known or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+
+
+def children(value: Any) -> list[Any]:
+    """What a container holds, one level deep."""
+    if isinstance(value, Mapping):
+        return [value[key] for key in value.keys()]  # noqa: SIM118  (some iterate otherwise)
+    if isinstance(value, (list, tuple, deque)):
+        return [item for item in value]
+    return [getattr(value, field.name) for field in dataclasses.fields(value)]
+
+
+def map_children(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A container of the same class, with each thing in it changed.
+
+    Examples
+    --------
+    >>> from collections import namedtuple
+    >>> map_children(namedtuple("Pair", "a b")(1, 2), lambda n: n + 1)
+    Pair(a=2, b=3)
+    """
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*[change(item) for item in value])
+    if type(value) in (list, tuple, deque):
+        return type(value)([change(item) for item in value])
+    if type(value) is dict:
+        return {key: change(item) for key, item in value.items()}
+    try:
+        made = copy.copy(value)
+        if isinstance(value, Mapping):
+            for key in list(value.keys()):
+                made[key] = change(value[key])  # type: ignore[index]
+        elif isinstance(value, (list, deque)):
+            for index, item in enumerate(value):
+                made[index] = change(item)
+        elif isinstance(value, tuple):
+            made = type(value)([change(item) for item in value])
+        else:
+            for field in dataclasses.fields(value):
+                object.__setattr__(made, field.name, change(getattr(value, field.name)))
+    except Exception:  # a class with rules of its own
+        return value
+    return made
 
 
 def count_non_finite(value: Any) -> int:

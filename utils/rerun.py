@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +18,17 @@ from torch.nn.modules.module import (
 
 from .nested import map_tensors
 from .random_state import global_random_state, randomness_kept, seed_everything
-from .snapshot import Snapshot, calls_back, copy_model, tensors_of
-from .torch_internals import forget_forward_hook
+from .snapshot import Snapshot, attributes, calls_back, copy_model, tensors_of
+from .torch_internals import (
+    forget_forward_hook,
+    is_traced,
+    own_buffers,
+    own_parameters,
+    storage,
+)
+
+MAX_YIELDED = 1000
+"""How many values of a forward that yields are asked for."""
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Call:
     modes_before: tuple[bool, ...] = ()
     modes_after: tuple[bool, ...] = ()
     ended: int = 0
+    weights: tuple[float, ...] = ()
 
 
 @dataclass
@@ -189,6 +200,8 @@ class RerunModel:
         before = global_random_state()
         with contexts[grad](), watch:
             output = model(*args, **kwargs)
+            if isinstance(output, Iterator):  # a forward that yields has not run yet
+                output = list(itertools.islice(output, MAX_YIELDED))
         after = global_random_state()
         run.modes_changed = watch.modes_changed()
         run.used_randomness = not torch.equal(before[0], after[0]) or before[1:] != after[1:]
@@ -286,6 +299,9 @@ class _RunTracer:
         return "", False
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if is_traced():  # under torch.func, tensors are not what they seem
+            self._stack.append((module, None, False))
+            return
         key = id(module)
         registered = key in self._names
         switched_children = registered and self._modes[key] != module.training
@@ -307,6 +323,7 @@ class _RunTracer:
             call = Call(name, type(module).__name__, registered, parent)
             call.inputs = _detached_copy(args)
             call.modes_before = self._flags()
+            call.weights = _fingerprint(module)
             self._run.calls.append(call)
         self._stack.append((module, index, switched_children))
 
@@ -359,7 +376,25 @@ def _detached_copy(value: Any) -> Any:
     return map_tensors(value, lambda t: t.detach().clone())
 
 
-def blame(one: RunRecord, other: RunRecord, differ: Callable[[Any, Any], bool]) -> list[Call]:
+def _fingerprint(module: nn.Module) -> tuple[float, ...]:
+    """The sums of the tensors that a module holds itself: enough to see that they are others."""
+    held: list[Any] = [*own_parameters(module).values(), *own_buffers(module).values()]
+    held += [value for value in attributes(module).values() if isinstance(value, Tensor)]
+    with torch.no_grad():
+        return tuple(
+            float(tensor.double().sum())
+            for tensor in held
+            if storage(tensor) is not None and not tensor.is_meta and not tensor.is_complex()
+        )
+
+
+def blame(
+    one: RunRecord,
+    other: RunRecord,
+    differ: Callable[[Any, Any], bool],
+    *,
+    weights_count: bool = True,
+) -> list[Call]:
     """Find the innermost calls that made two runs part ways.
 
     Parameters
@@ -368,6 +403,8 @@ def blame(one: RunRecord, other: RunRecord, differ: Callable[[Any, Any], bool]) 
         Two traced runs.
     differ
         Says whether two inputs, or two outputs, differ by more than they should.
+    weights_count
+        Whether a call whose weights differ is excused: somebody else wrote them.
 
     Returns
     -------
@@ -387,6 +424,8 @@ def blame(one: RunRecord, other: RunRecord, differ: Callable[[Any, Any], bool]) 
     for index, (a, b) in enumerate(zip(one.calls, other.calls, strict=False)):
         if (a.name, a.class_name) != (b.name, b.class_name):
             break
+        if weights_count and a.weights != b.weights:
+            continue
         if not differ(a.inputs, b.inputs) and differ(a.outputs, b.outputs):
             suspects.add(index)
     outer: set[int] = set()

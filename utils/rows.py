@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .nested import iter_leaves, tensor_gap, to_dense
+from .nested import children, is_container, iter_leaves, map_children, tensor_gap, to_dense
 
 
 def batch_size(inputs: Any) -> int | None:
@@ -23,10 +23,9 @@ def batch_size(inputs: Any) -> int | None:
         return len(inputs) if inputs.dim() else None
     if is_list_of_rows(inputs):
         return len(inputs)
-    if isinstance(inputs, Mapping):
-        inputs = list(inputs.values())
-    if isinstance(inputs, (list, tuple)):
-        return next((size for item in inputs if (size := batch_size(item)) is not None), None)
+    if is_container(inputs):
+        sizes = map(batch_size, children(inputs))
+        return next((size for size in sizes if size is not None), None)
     return None
 
 
@@ -42,7 +41,7 @@ def is_list_of_rows(value: Any) -> bool:
     """
     if not isinstance(value, list) or not value:
         return False
-    if isinstance(value[0], Mapping):
+    if isinstance(value[0], Mapping) or _is_record(value[0]):
         return True
     if not all(isinstance(item, Tensor) and item.dim() for item in value):
         return False
@@ -53,6 +52,15 @@ def is_list_of_rows(value: Any) -> bool:
         len({item.shape for item in value}) > 1
         and len({len(item) for item in value}) == 1
         and len(value[0]) > 1
+    )
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value is a plain object with attributes, such as the boxes of one image."""
+    return (
+        hasattr(value, "__dict__")
+        and not isinstance(value, (Tensor, nn.Module))
+        and not callable(value)
     )
 
 
@@ -72,12 +80,8 @@ def select_rows(value: Any, batch: int, rows: slice, *, dim: int = 0) -> Any:
         return value
     if dim == 0 and is_list_of_rows(value) and len(value) == batch:
         return value[rows]
-    if isinstance(value, Mapping):
-        return {key: select_rows(item, batch, rows, dim=dim) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(select_rows(item, batch, rows, dim=dim) for item in value)
-    if isinstance(value, list):
-        return [select_rows(item, batch, rows, dim=dim) for item in value]
+    if is_container(value):
+        return map_children(value, lambda item: select_rows(item, batch, rows, dim=dim))
     return value
 
 

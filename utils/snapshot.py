@@ -156,7 +156,7 @@ def _reachable(value: Any, depth: int = 0, seen: set[int] | None = None) -> Iter
     if isinstance(value, Mapping):
         inner: Iterable[Any] = list(value.values())
     elif isinstance(value, (list, tuple, set, deque)):
-        inner = list(value)
+        inner = [item for item in value]
     elif isinstance(value, partial):
         inner = [value.func, *value.args, *value.keywords.values()]
     elif isinstance(value, MethodType):

@@ -30,8 +30,9 @@ from .determinism import (
     detect_randomness,
     detect_state_and_history,
 )
-from .statistics import detect_bad_statistics
+from .statistics import detect_bad_statistics, detect_unsettled_state
 from .switching import (
+    detect_dead_eval,
     detect_forward_that_switches,
     detect_mixed_modes,
     detect_repeated_eval,
@@ -45,8 +46,10 @@ DETECTORS = (
     detect_unfollowed_switches,
     detect_non_finite_output,
     detect_bad_statistics,
+    detect_unsettled_state,
     detect_forward_that_switches,
     detect_repeated_eval,
+    detect_dead_eval,
     detect_randomness,
     detect_state_and_history,
     detect_gradient_mode,

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from ..findings import off_by
-from ..nested import iter_leaves, map_tensors
+from ..nested import is_container, iter_leaves, map_children, map_tensors
 from ..rerun import Call, RerunModel, blame
 from ..rows import batch_size, is_list_of_rows, rows_apart, select_rows
 from .context import WHOLE_MODEL, AuditContext, beyond_rounding, distinct
-from .perturb import doubled, has_edges, is_mask, like
-
-INDICES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+from .perturb import doubled, has_edges, is_numbers, like
 
 
 def detect_batch_dependence(context: AuditContext) -> None:
@@ -102,24 +100,30 @@ class BatchIndependenceTrial:
         if size == 2:
             companies = [(slice(0, 1), 0.5), (slice(1, 2), 0.5)]
         for kept, factor in companies:
-            changed = map_tensors(
-                self.given, partial(self._change_companions, kept=kept, factor=factor)
-            )
+            changed = self._change_companions(self.given, kept, factor)
             yield changed, kept, size, "when the others in its batch change"
 
-    def _change_companions(self, tensor: Tensor, kept: slice, factor: float) -> Tensor:
-        if tensor.layout != torch.strided or tensor.dim() <= self.dim:
-            return tensor
-        if tensor.shape[self.dim] != self.size:
-            return tensor
-        moved = tensor.movedim(self.dim, 0)
-        if tensor.is_floating_point() and not is_mask(tensor):
-            new = factor * moved if bool(moved.any()) else moved + 0.5
-        elif tensor.dtype in INDICES and moved.dim() > 1 and not bool((moved < 0).any()):
-            halved = factor > 0 and bool((moved != moved[:1]).any())
-            new = moved // 2 if halved else moved.roll(1, -1)
-        else:
-            return tensor
+    def _change_companions(self, value: Any, kept: slice, factor: float) -> Any:
+        """The same input with other companions, which a user could have sent.
+
+        Numbers are scaled; indices and masks are those of another sample of the batch, so that
+        they stay as valid as they were.
+        """
+        if self.dim == 0 and is_list_of_rows(value) and len(value) == self.size:
+            stay = range(self.size)[kept]
+            return [
+                entry if index in stay else map_tensors(entry, partial(_scaled, factor=factor))
+                for index, entry in enumerate(value)
+            ]
+        if is_container(value):
+            change = partial(self._change_companions, kept=kept, factor=factor)
+            return map_children(value, change)
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_nested:
+            return value
+        if value.dim() <= self.dim or value.shape[self.dim] != self.size:
+            return value
+        moved = value.movedim(self.dim, 0)
+        new = _scaled(moved, factor) if is_numbers(value) else moved.roll(-1, 0)
         new = new.clone()
         new[kept] = moved[kept]
         return new.movedim(0, self.dim)
@@ -206,6 +210,13 @@ class BatchIndependenceTrial:
                 values = other.inputs, other.outputs
                 other.inputs, other.outputs = _rows_of(values, size, picked, places)
         return distinct(blame(full, part, beyond_rounding))
+
+
+def _scaled(tensor: Tensor, factor: float) -> Tensor:
+    """Other numbers in place of those of a tensor; indices and masks stay."""
+    if not is_numbers(tensor):
+        return tensor
+    return factor * tensor if bool(tensor.any()) else tensor + 0.5
 
 
 def _turned(value: Any, batch: int) -> Any:

@@ -17,7 +17,7 @@ from ..listening import listens
 from ..nested import iter_leaves, map_tensors, relative_gap
 from ..rerun import Call, RerunModel, RunRecord, blame, put_in_mode, submodule
 from ..snapshot import attributes
-from .perturb import to_double
+from .perturb import in_double, to_double
 
 MODE_FLAG_NAMES = re.compile("train|eval|infer|phase|mode|test|determin|sampl|stoch", re.IGNORECASE)
 """Names of attributes that may stand for the mode."""
@@ -25,6 +25,8 @@ MAX_BLAME_ROUNDS = 8
 """How many calls in a row are looked for at most, each behind the one before."""
 HALF_PRECISION_EPS = 1e-4
 """A type that rounds more coarsely has half precision."""
+CERTAIN_IN_DOUBLE = 1e-9
+"""A difference that stands for flipped whole numbers is real if it is larger than this."""
 WHOLE_MODEL = Call("", "", True, None)
 """Stands for the whole model where no call inside it can be blamed."""
 
@@ -61,6 +63,8 @@ class AuditContext:
         The model and its inputs, to be run again and again from one state.
     modules
         The model's modules by qualified name.
+    modes
+        Which of them were in train mode when the model was handed over.
     base
         The first run in eval mode, with which others are compared.
     random
@@ -72,6 +76,7 @@ class AuditContext:
     def __init__(self, rerun: RerunModel) -> None:
         self.rerun = rerun
         self.modules = dict(rerun.model.named_modules())
+        self.modes = {name: module.training for name, module in self.modules.items()}
         self.findings: list[ModelFinding] = []
         self.notes: list[str] = []
         self.random = False
@@ -101,34 +106,38 @@ class AuditContext:
             return None
 
     def exceeds_rounding(
-        self, apart: float, again: Callable[[RerunModel], float | None], certain_above: float = 0.02
+        self,
+        apart: float,
+        again: Callable[[RerunModel], float | None],
+        certain_above: float = 0.02,
     ) -> bool:
-        """Whether a difference is more than rounding explains; above ``sure`` no doubt is left."""
+        """Whether a difference is more than rounding explains.
+
+        Above ``certain_above`` no doubt is left, unless the type rounds coarsely or the answer is
+        in whole numbers, which rounding may flip: then double precision is asked.
+        """
         eps = coarsest([self.base.output, *self.rerun.model.parameters()])
         low, high = 64 * eps, max(certain_above, 50 * eps)
-        if (
-            eps > HALF_PRECISION_EPS
-        ):  # its rounding is as large as many a real difference: ask double precision
+        if eps > HALF_PRECISION_EPS:  # its rounding is as large as many a real difference
             low, high = eps, math.inf
-        if not low < apart < high:
-            return apart >= high
+        if apart <= low:
+            return False
+        if math.isfinite(apart) and apart >= high:
+            return True
         finer = self._in_double(again)
         if finer is not None:
-            return finer > apart / 50
+            return finer > (apart / 50 if math.isfinite(apart) else CERTAIN_IN_DOUBLE)
         return apart > 30 * self._noise(eps)
 
     def _in_double(self, again: Callable[[RerunModel], float | None]) -> float | None:
         """The same difference in double precision, if the model can be run in it."""
+        copied = self.rerun.own_copy()
         try:
-            model = self.rerun.own_copy()
-            if model is None:
-                return None
-            args, kwargs = map_tensors((self.rerun.args, self.rerun.kwargs), to_double)
-            with RerunModel(model.double(), args, kwargs) as finer:
-                output = finer.run(training=False, seed=1).output
-                if coarsest([output]) > 1e-12:
-                    return None
-                return again(finer)
+            with in_double(copied or self.rerun.pristine_copy()) as model:
+                args, kwargs = map_tensors((self.rerun.args, self.rerun.kwargs), to_double)
+                with RerunModel(model, args, kwargs) as finer:
+                    output = finer.run(training=False, seed=1).output
+                    return None if coarsest([output]) > 1e-12 else again(finer)
         except Exception:
             return None
 
@@ -146,7 +155,7 @@ class AuditContext:
                     parameter.mul_(1 + (4 * eps * (signs - 0.5)).to(parameter.dtype))
         run = self.run_or_none(training=False, seed=1, model=model)
         apart = relative_gap(self.base.output, run.output) if run else 0.0
-        return max(eps, apart if math.isfinite(apart) else 0.0)
+        return max(eps, apart)
 
     def blamed(
         self, one: Mapping[str, Any], other: Mapping[str, Any], differ: Callable[[Any, Any], bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -87,7 +88,10 @@ def _repeat(context: AuditContext) -> None:
 def detect_state_and_history(context: AuditContext) -> None:
     """What a call leaves behind, and whether it changes a later answer."""
     history = History(context)
-    if not history.run() or history.left_alone():
+    if not history.run():
+        return
+    _note_constant_output(context, history)
+    if history.left_alone():
         return
     moved = history.changed(2, 3)
     generators = set()
@@ -128,6 +132,15 @@ def detect_state_and_history(context: AuditContext) -> None:
     elif moved and not when and not context.found("moves-in-eval") and not generators:
         _moves_for_training(context, moved)
         _counts_to_something(context, moved)
+
+
+def _note_constant_output(context: AuditContext, history: History) -> None:
+    """Note that nothing of what happens inside can be seen."""
+    floats = [leaf for _, leaf in iter_leaves(context.base.output) if has_floats(leaf)]
+    if floats and relative_gap(context.base.output, history.outputs[0]) == 0:
+        context.notes.append(
+            "what happens inside: the output does not depend on the input (a last layer of zeros?)"
+        )
 
 
 class History:
@@ -278,7 +291,7 @@ def _blame_history(context: AuditContext, *, after_other: bool) -> list[str]:
     if not after_other:
         first = context.rerun.run(training=False, seed=1, model=model, trace=True)
     later = context.rerun.run(training=False, seed=1, model=model, trace=True)
-    calls = blame(first, later, lambda a, b: relative_gap(a, b) > 1e-6)
+    calls = blame(first, later, beyond_rounding, weights_count=False)
     return list(dict.fromkeys(call.name for call in calls))
 
 
@@ -289,7 +302,9 @@ def detect_gradient_mode(context: AuditContext) -> None:
         if run is None:
             continue
         apart = relative_gap(context.base.output, run.output)
-        if apart > 0 and context.exceeds_rounding(apart, partial(_two_grad_modes, grad=grad)):
+        if apart > 0 and context.exceeds_rounding(
+            apart, partial(_two_grad_modes, grad=grad), certain_above=math.inf
+        ):
             calls = context.blamed({"seed": 1}, {"seed": 1, "grad": grad}, beyond_rounding)
             for call in calls or [WHOLE_MODEL]:
                 context.add(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..nested import iter_leaves, map_tensors
+from ..torch_internals import own_buffers
 
 
 def is_mask(tensor: Tensor) -> bool:
-    """Whether a tensor of floats says which values count, by 0 and 1 or by minus infinity."""
-    ones_and_zeros = bool(((tensor == 0) | (tensor == 1)).all()) and len(tensor.unique()) == 2
-    return ones_and_zeros or not bool(tensor.isfinite().all())
+    """Whether a tensor says which values count, by 0 and 1 or by minus infinity."""
+    ones_and_zeros = bool(((tensor == 0) | (tensor == 1)).all())
+    if not tensor.is_floating_point():
+        return ones_and_zeros
+    return (ones_and_zeros and len(tensor.unique()) == 2) or not bool(tensor.isfinite().all())
+
+
+def is_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor holds measurements, and neither indices nor a mask."""
+    return tensor.is_floating_point() and not is_mask(tensor)
 
 
 def other_values(inputs: Any) -> Any:
@@ -35,6 +45,31 @@ def doubled(tensor: Tensor) -> Tensor:
     if not tensor.dim() or len(tensor) != 1:
         return tensor
     return torch.cat([tensor, tensor * 0.5 if tensor.is_floating_point() else tensor])
+
+
+@contextmanager
+def in_double(model: nn.Module) -> Iterator[nn.Module]:
+    """Run a model in double precision for a while; its own tensors come back afterwards."""
+    parameters = [p for p in model.parameters() if p.is_floating_point()]
+    numbers = [parameter.data for parameter in parameters]
+    buffers = [
+        (held, name, buffer)
+        for module in model.modules()
+        for held in (own_buffers(module),)
+        for name, buffer in held.items()
+        if buffer is not None and buffer.is_floating_point()
+    ]
+    try:
+        for parameter in parameters:
+            parameter.data = parameter.data.double()
+        for held, name, buffer in buffers:
+            held[name] = buffer.double()
+        yield model
+    finally:
+        for parameter, own in zip(parameters, numbers, strict=True):
+            parameter.data = own
+        for held, name, buffer in buffers:
+            held[name] = buffer
 
 
 def to_double(tensor: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..findings import rounded
-from ..torch_internals import INSTANCE_NORMS
+from ..findings import first_few, off_by, rounded
+from ..nested import relative_gap
+from ..rerun import put_in_mode
+from ..torch_internals import BATCH_NORMS, INSTANCE_NORMS, own_buffers
 from .context import AuditContext
 
 MAX_MEAN_SHIFT = 3.0
@@ -82,6 +84,51 @@ def detect_bad_statistics(context: AuditContext) -> None:
         context.notes.append(
             f"running statistics: {len(lagging)} of {len(norm_inputs)} layers have seen so few "
             "batches that their first values still count"
+        )
+
+
+SETTLING_CALLS = 5
+"""Calls in train mode after which an estimate should not have moved the answer far."""
+UNSETTLED = 0.5
+"""A share of the answer; more than this is far."""
+
+
+def detect_unsettled_state(context: AuditContext) -> None:
+    """State that train mode estimates, batch norm's aside, and that has never been estimated.
+
+    Spectral norm's vectors, for one, and running statistics of one's own: in eval mode they are
+    used as they are.
+    """
+    original = context.rerun.model
+    state = dict(original.named_buffers())
+    norms = {
+        f"{name}.{buffer}" if name else buffer
+        for name, module in context.modules.items()
+        if isinstance(module, BATCH_NORMS)
+        for buffer in own_buffers(module)
+    }
+    if not state.keys() - norms:
+        return
+    model = context.rerun.pristine_copy()
+    put_in_mode(model, True)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for seed in range(SETTLING_CALLS):
+        if context.run_or_none(training=True, seed=seed, model=model) is None:
+            return
+    moved = []
+    for name, buffer in model.named_buffers():
+        if name in norms:
+            buffer.copy_(before[name])
+        elif name in before and relative_gap(buffer, before[name]) > 0:
+            moved.append(name)
+    put_in_mode(model, False)
+    run = context.run_or_none(training=False, seed=1, model=model) if moved else None
+    apart = relative_gap(context.base.output, run.output) if run else 0.0
+    if apart > UNSETTLED:
+        context.notes.append(
+            f"state that train mode estimates ({first_few(moved)}): it has not settled, and after "
+            f"{SETTLING_CALLS} calls in train mode the answer in eval mode is another one, off "
+            f"{off_by(apart)}"
         )
 
 
@@ -164,8 +211,8 @@ def _misfit(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | No
 def _share_of_initial_value(layer: Any) -> float:
     """How much of its first values is still in a layer's running statistics."""
     tracked, momentum = getattr(layer, "num_batches_tracked", None), getattr(layer, "momentum", 0)
-    if tracked is None or not momentum:
-        return 0.0
+    if tracked is None or not momentum or isinstance(layer, INSTANCE_NORMS):
+        return 0.0  # instance norm has the counter and never counts
     return (1 - momentum) ** int(tracked)
 
 

@@ -17,15 +17,14 @@ from .context import AuditContext
 
 def detect_mixed_modes(context: AuditContext) -> None:
     """Modes that are mixed now, and what the next ``train()`` would thaw."""
-    model = context.rerun.model
     odd = [
         (name, module)
         for name, module in context.modules.items()
-        if module.training != model.training and listens(module)
+        if context.modes[name] != context.modes[""] and listens(module)
     ]
     if not odd:
         return
-    if not model.training:
+    if not context.modes[""]:
         names = [name for name, _ in odd]
         context.add(
             "mixed-modes",
@@ -77,6 +76,30 @@ def detect_unfollowed_switches(context: AuditContext) -> None:
                 name,
                 f"{call}() does not return the module: model = model.{call}() loses it",
                 f"end the override of {call}() with: return self",
+            )
+
+
+def detect_dead_eval(context: AuditContext) -> None:
+    """An ``eval()`` of a part that does more than ``train(False)``, which is what is called."""
+    for name, module in context.modules.items():
+        own = type(module).eval is not nn.Module.eval or "eval" in vars(module)
+        if not name or not own or isinstance(module, torch.jit.ScriptModule):
+            continue
+        model = context.rerun.pristine_copy()
+        put_in_mode(model, False)
+        try:
+            submodule(model, name).eval()
+        except Exception:
+            continue  # said where overrides are called
+        run = context.run_or_none(training=False, seed=1, model=model)
+        apart = relative_gap(context.base.output, run.output) if run else 0.0
+        if apart > 0 and context.exceeds_rounding(apart, lambda _: None):
+            context.add(
+                "eval-not-followed",
+                name,
+                f"its own eval() changes the answer {off_by(apart)}, and eval() of the model "
+                "never calls it",
+                "move what it does into train(mode), which eval() of the model calls with False",
             )
 
 
