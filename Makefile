@@ -59,7 +59,7 @@ browser: $(READY)
 
 lab: $(READY)  ## The chapters in JupyterLab, as copies in lab/ that keep what you write
 	@$(BIN)/python tools/learner_copies.py lab
-	@cd lab && ../$(BIN)/jupyter-lab $(LAB_OPTIONS)
+	@cd lab && ../$(BIN)/jupyter-lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
 serve: book  ## Serve the book on this machine
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html

@@ -6,10 +6,17 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torchmetrics
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -459,3 +466,96 @@ def test_processes_with_unequal_and_empty_shards_all_get_the_whole_sets_numbers(
         assert "loader yielded no batches" in results[rank]["empty"]
     assert "failed in process 2" in results[0]["failure"]
     assert "failed in process" not in results[2]["failure"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"drop_last": True}, "leaves out the last 2 of 10 samples"),
+        ({"sampler": SubsetRandomSampler(range(6))}, "sampler leaves out 4 of 10"),
+        ({"sampler": RandomSampler(range(10), replacement=True)}, "some more than once"),
+        ({"sampler": DistributedSampler(range(10), 3, 0)}, "repeats 2 of 10 samples"),
+        ({"sampler": DistributedSampler(range(10), 3, 0, drop_last=True)}, "leaves out 1 of 10"),
+        ({"shuffle": True}, None),
+    ],
+)
+def test_a_loader_that_leaves_out_or_repeats_is_said(options, said):
+    data = TensorDataset(torch.randn(10, 3), torch.arange(10) % 3)
+    loader = DataLoader(data, batch_size=4, **options)
+    if said is None:
+        evaluate(nn.Identity(), loader, loss=nn.CrossEntropyLoss())
+        return
+    with pytest.warns(UserWarning, match=said):
+        evaluate(nn.Identity(), loader, loss=nn.CrossEntropyLoss())
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), F.mse_loss, nn.L1Loss(reduction="sum")])
+def test_shapes_that_would_broadcast_are_named(loss):
+    batches = [(torch.randn(4, 1), torch.randn(4))]
+    with pytest.raises(ValueError, match=r"batch 0 .*\(4, 1\) and target \(4,\)"):
+        evaluate(nn.Identity(), batches, loss=loss)
+    with pytest.raises(RuntimeError, match=r"metric 'gap' failed: ValueError.*\(4, 1\)"):
+        evaluate(nn.Identity(), batches, metrics={"gap": lambda o, t: (o - t).abs()})
+
+
+@pytest.mark.parametrize("metric", ["default", "torchmetrics", "function"])
+def test_an_output_that_is_not_finite_is_refused_by_every_metric(metric):
+    inputs = torch.randn(37, 3)
+    inputs[20] = float("nan")
+    loader = DataLoader(TensorDataset(inputs, torch.arange(37) % 3), batch_size=8)
+    metrics = {
+        "default": None,
+        "torchmetrics": torchmetrics.Accuracy("multiclass", num_classes=3),
+        "function": {"size": lambda output, target: output.abs().mean(1)},
+    }[metric]
+    with pytest.raises(ValueError, match="nan or infinite on batch 2"):
+        evaluate(nn.Identity(), loader, metrics=metrics)
+
+
+def test_masked_scores_are_no_fault():
+    scores = torch.tensor([[0.0, float("-inf"), 1.0], [2.0, 0.0, float("-inf")]])
+    found = evaluate(nn.Identity(), [(scores, torch.tensor([2, 0]))], loss=nn.CrossEntropyLoss())
+    assert found["accuracy"] == 1 and found["loss"] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_class_weights_in_half_precision(dtype, reduction):
+    torch.manual_seed(0)
+    scores, target = torch.randn(5000, 3).to(dtype), torch.arange(5000) % 3
+    weight = torch.tensor([1.0, 8.0, 5.0])
+    loss = nn.CrossEntropyLoss(weight=weight.to(dtype), reduction=reduction)
+    batches = list(zip(scores.split(32), target.split(32), strict=True))
+    found = evaluate(nn.Identity(), batches, loss=loss)["loss"]
+    exact = F.cross_entropy(scores.double(), target, weight=weight.double()).item()
+    assert found == pytest.approx(exact, rel=1e-4)
+    assert loss.weight.dtype == dtype
+
+
+def test_ignored_targets_of_the_function_do_not_count():
+    scores, target = torch.randn(12, 3), torch.tensor([0, 1, 2, -100] * 3)
+    whole = F.cross_entropy(scores, target).item()
+    for size in (1, 4, 5):
+        batches = list(zip(scores.split(size), target.split(size), strict=True))
+        found = evaluate(nn.Identity(), batches, loss=F.cross_entropy)["loss"]
+        assert found == pytest.approx(whole, rel=1e-6)
+
+
+def test_what_the_model_keeps_may_be_trained_with_where_that_is_asked_for():
+    class Keeps(nn.Linear):
+        kept = None
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = torch.ones(len(x), 1) * 2
+            return super().forward(x) * self.kept[: len(x)]
+
+    batches = [(torch.randn(4, 3), torch.arange(4) % 2)]
+    for inference_mode in (True, False):
+        model = Keeps(3, 2)
+        evaluate(model, batches, inference_mode=inference_mode)
+        if inference_mode:
+            with pytest.raises(RuntimeError, match="Inference tensors cannot be saved"):
+                model(batches[0][0]).sum().backward()
+        else:
+            model(batches[0][0]).sum().backward()

@@ -1,6 +1,7 @@
 """`fit` against a loop written out here, and against itself after an interruption."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -165,8 +166,9 @@ def test_modes_during_and_after():
     assert seen == ([True] * 3 + [False]) * 2
     go(lambda model: model.eval())
     assert seen == ([True] * 3 + [False]) * 2
-    for freeze in (lambda m: m[1].eval(), lambda m: keep_in_eval(m[1])):
-        model = go(freeze)
+    with pytest.warns(UserWarning, match=r"mixed mode.*'1' \(BatchNorm1d\) in eval mode"):
+        by_hand = go(lambda m: m[1].eval())
+    for model in (by_hand, go(lambda m: keep_in_eval(m[1]))):
         assert mode_of(model) == "mixed"
         assert model[1].running_mean.abs().sum() == 0
 
@@ -209,7 +211,7 @@ def test_bad_arguments_are_named(options, message):
 
 def test_a_loss_that_is_not_finite_is_an_error_and_modes_are_as_they_were():
     model, loaders, optimizer = start()
-    model[2].eval()
+    keep_in_eval(model[2])
     with torch.no_grad():
         model[5].weight.fill_(float("nan"))
     with pytest.raises(ValueError, match=r"loss is nan on training batch 0"):
@@ -328,3 +330,31 @@ def test_an_empty_training_loader_is_an_error():
 def test_progress_goes_to_stderr(capsys):
     run(1, progress=True)
     assert "fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["another head", "another optimizer", "cut off", "no dict"])
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path, fault):
+    def run(outputs, kind, seed, **more):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Linear(16, outputs))
+        optimizer = kind(model.parameters(), lr=0.01)
+        loaders = digits_loaders(batch_size=360)
+        before = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
+        call = partial(fit, model, loaders.train, loaders.validation, loss=F.cross_entropy, **more)
+        return call, model, optimizer, before
+
+    path = tmp_path / "run.pt"
+    outputs, kind = (12, torch.optim.Adam) if fault == "another head" else (10, torch.optim.SGD)
+    if fault == "cut off":
+        kind = torch.optim.Adam
+    call, _, optimizer, _ = run(outputs, kind, 0, checkpoint=path)
+    call(optimizer=optimizer, epochs=1)
+    if fault == "cut off":
+        path.write_bytes(path.read_bytes()[:-200])
+    if fault == "no dict":
+        torch.save([1, 2], path)
+    call, model, optimizer, before = run(10, torch.optim.Adam, 1, checkpoint=path, resume=True)
+    with pytest.raises(ValueError, match="checkpoint .*run.pt"):
+        call(optimizer=optimizer, epochs=3)
+    assert all(torch.equal(a, b) for a, b in zip(before[0].values(), model.state_dict().values()))
+    assert optimizer.state_dict() == before[1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler
 
 from .arguments import check_module
 
@@ -185,3 +186,46 @@ def device_of_batches(model: nn.Module, device: torch.device | str | None) -> to
             "move the model first, evaluate leaves it where it is."
         )
     return asked
+
+
+def left_out_or_repeated(loader: Any) -> str:
+    """Say how many samples of its data set a loader leaves out or repeats; nothing if none.
+
+    Parameters
+    ----------
+    loader
+        A ``DataLoader``; of any other iterable nothing is known.
+
+    Returns
+    -------
+    str
+        Words for a warning, or ``""``.
+
+    Examples
+    --------
+    >>> from torch.utils.data import DataLoader
+    >>> left_out_or_repeated(DataLoader(range(10), batch_size=4, drop_last=True))
+    'loader leaves out the last 2 of 10 samples (drop_last=True)'
+    """
+    if not isinstance(loader, DataLoader):
+        return ""
+    try:
+        whole, drawn = len(loader.dataset), len(loader.sampler)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError, AttributeError):
+        return ""
+    sampler = loader.sampler
+    if isinstance(sampler, DistributedSampler):
+        ranks, share = sampler.num_replicas, sampler.total_size
+        if share > whole:
+            return (
+                f"loader's DistributedSampler repeats {share - whole} of {whole} samples, so that "
+                f"each of {ranks} processes gets as many"
+            )
+        if share < whole:
+            return f"loader's DistributedSampler leaves out {whole - share} of {whole} samples"
+    elif drawn < whole:
+        return f"loader's sampler leaves out {whole - drawn} of {whole} samples"
+    elif drawn > whole or getattr(sampler, "replacement", False):
+        return f"loader's sampler draws {drawn} times from {whole} samples, some more than once"
+    rest = drawn % loader.batch_size if loader.drop_last and loader.batch_size else 0
+    return f"loader leaves out the last {rest} of {drawn} samples (drop_last=True)" if rest else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
@@ -11,7 +12,14 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from .batches import Unpack, device_of_batches, run_on_batch, to_device, unpack_batch
+from .batches import (
+    Unpack,
+    device_of_batches,
+    left_out_or_repeated,
+    run_on_batch,
+    to_device,
+    unpack_batch,
+)
 from .losses import Scorer
 from .modes import evaluating
 from .scores import Metrics, Scores
@@ -26,6 +34,7 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool = False,
     unpack: Unpack | None = None,
+    inference_mode: bool = True,
 ) -> dict[str, float]:
     """Score a model over a whole data set: once, in evaluation mode, without gradients.
 
@@ -61,6 +70,15 @@ def evaluate(
         Splits a batch into ``(inputs, target)``; :func:`unpack_batch` if None. Inputs that are a
         tuple are passed as positional arguments, a dict as keyword arguments, anything else as
         the one argument.
+    inference_mode
+        Whether gradients are off by :func:`torch.inference_mode`, or, if False, by
+        :func:`torch.no_grad`: then what the model keeps from these calls may be used in training.
+
+    Warns
+    -----
+    UserWarning
+        If the loader leaves out samples of its data set (``drop_last=True``, a sampler shorter
+        than the set), or repeats some (the padding of a ``DistributedSampler``).
 
     Returns
     -------
@@ -81,6 +99,9 @@ def evaluate(
 
     Notes
     -----
+    Since the random state is put back, two calls in a row agree even where a dropout is still on:
+    to see whether one is, compare two calls of the model itself, or :func:`utils.audit.audit` it.
+
     Where ``torch.distributed`` is initialised, each process passes the loader of its own shard
     and each gets the numbers of the whole set. A shard may be empty, the whole set may not.
 
@@ -96,10 +117,13 @@ def evaluate(
     {...}
     """
     place = device_of_batches(model, device)
+    said = left_out_or_repeated(loader)
+    if said:
+        warnings.warn(f"{said}: the numbers are not those of the whole set.", stacklevel=2)
     scores = Scores(metrics, loss, place)
     failure: Exception | None = None
     try:
-        _score_all(model, loader, scores, place, progress, unpack or unpack_batch)
+        _score_all(model, loader, scores, place, progress, unpack or unpack_batch, inference_mode)
     except Exception as error:
         if not _shares_the_work():
             raise
@@ -116,11 +140,13 @@ def _score_all(
     device: torch.device,
     progress: bool,
     unpack: Unpack,
+    inference_mode: bool,
 ) -> None:
+    off = torch.inference_mode if inference_mode else torch.no_grad
     cuda = [device] if device.type == "cuda" else []
     loss_mode = evaluating(scores.loss) if isinstance(scores.loss, nn.Module) else nullcontext()
     # The random state is set aside because asking a DataLoader for an iterator draws from it.
-    with torch.random.fork_rng(devices=cuda), evaluating(model), loss_mode, torch.inference_mode():
+    with torch.random.fork_rng(devices=cuda), evaluating(model), loss_mode, off():
         for batch in tqdm(loader, desc="evaluate", leave=False) if progress else loader:
             inputs, target = unpack(batch)
             output = run_on_batch(model, to_device(inputs, device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from types import CodeType, FunctionType
 
 import torch
@@ -85,10 +86,26 @@ def _mentions_training(cls: type, module: nn.Module) -> bool:
     ]
     while codes:
         code = codes.pop()
-        words = {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
         # Hugging Face's layers ask for the mode to decide on checkpointing alone.
         checkpoints = getattr(module, "gradient_checkpointing", True)
-        if "training" in words and ("gradient_checkpointing" not in words or checkpoints):
+        only_checkpoints = "gradient_checkpointing" in code.co_names and not checkpoints
+        if _reads_own_flag(code) and not only_checkpoints:
             return True
         codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return False
+
+
+def _reads_own_flag(code: CodeType) -> bool:
+    """Whether a function reads ``self.training``, or asks for it by name.
+
+    ``self.trainer.training`` is somebody else's flag.
+    """
+    before = None
+    for step in dis.get_instructions(code):
+        if step.argval == "training" and step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")):
+            if before is not None and before.argval == "self":
+                return True
+        elif step.opname == "LOAD_CONST" and step.argval == "training":
+            return "getattr" in code.co_names
+        before = step
     return False

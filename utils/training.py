@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,9 +27,12 @@ from .batches import (
     unpack_batch,
 )
 from .evaluation import evaluate
+from .findings import first_few
 from .losses import check_loss, reduced_loss
-from .modes import mode_of
+from .modes import is_kept_in_eval, listens, mode_of
 from .scores import Metrics
+
+EXPECTED_FILE = "expected a file that fit has written"
 
 
 @dataclass
@@ -81,8 +85,9 @@ def fit(
     """Train a model, validate it after each epoch, and leave it with its best weights.
 
     A model that comes wholly in eval mode is trained in train mode; one that comes with mixed
-    modes is trained as it comes, so that a part frozen with ``eval()`` stays frozen. Modes are
-    put back at the end, also after an error.
+    modes is trained as it comes, so that a part frozen with ``eval()`` stays frozen, with a warning
+    that names it unless :func:`utils.modes.keep_in_eval` holds it. Modes are put back at the end,
+    also after an error.
 
     Parameters
     ----------
@@ -169,6 +174,8 @@ def fit(
     modes = [(module, module.training) for module in model.modules()]
     if current == "eval":
         model.train()
+    elif current == "mixed":
+        _say_what_stays_in_eval(model)
     bar = tqdm(total=epochs, initial=len(history), desc="fit", leave=False, disable=not progress)
     try:
         while len(history) < epochs and not history.stopped_early:
@@ -197,6 +204,21 @@ def fit(
         for module, training in modes:
             module.training = training
     return history
+
+
+def _say_what_stays_in_eval(model: nn.Module) -> None:
+    """Warn of layers that will be trained in eval mode, unless they are kept in it on purpose."""
+    names = [
+        f"{name!r} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if not module.training and listens(module) and not is_kept_in_eval(module)
+    ]
+    if names:
+        warnings.warn(
+            f"model is in mixed mode, and fit trains it so: {first_few(names)} in eval mode. "
+            "utils.modes.keep_in_eval says that it is meant; model.train() ends it.",
+            stacklevel=3,
+        )
 
 
 def _train_epoch(
@@ -286,23 +308,73 @@ class _Run:
             "model": self.model.state_dict(),
             "best_model": self.best_state,
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_class": type(self.optimizer).__name__,
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "history": asdict(self.history),
             "random_state": torch.get_rng_state(),
+            "cuda_random_states": (
+                torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+            ),
             "order_state": self.generator.get_state() if self.generator else None,
         }
         torch.save(state, unfinished)
         unfinished.replace(path)
 
     def load(self, path: Path) -> None:
-        expected = "expected a file that fit has written"
+        """Take up a run; whatever does not fit is an error, and nothing has been changed then."""
+        state = self._read(path)
+        self._check(state, path)
+        before = copy.deepcopy(self.model.state_dict())
         try:
-            state = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            raise ValueError(f"checkpoint {path} cannot be read; {expected}.") from error
-        missing = {"model", "best_model", "optimizer", "history"} - set(state)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+        except Exception as error:
+            self.model.load_state_dict(before)
+            raise ValueError(f"checkpoint {path} does not fit this run: {error}") from error
+        self.best_state = state["best_model"]
+        self.history = History(**state["history"])
+        self.judge_patience()  # a larger patience than before may go on
+        torch.set_rng_state(state["random_state"])
+        if state.get("cuda_random_states") and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_random_states"])
+        if self.generator is not None and state["order_state"] is not None:
+            self.generator.set_state(state["order_state"])
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+            raise ValueError(f"checkpoint {path} cannot be read; {EXPECTED_FILE}.") from error
+        needed = {"model", "best_model", "optimizer", "history"}
+        missing = needed - set(state) if isinstance(state, dict) else needed
         if missing:
-            raise ValueError(f"checkpoint {path} lacks {', '.join(sorted(missing))}; {expected}.")
+            names = ", ".join(sorted(missing))
+            raise ValueError(f"checkpoint {path} lacks {names}; {EXPECTED_FILE}.")
+        return state
+
+    def _check(self, state: dict[str, Any], path: Path) -> None:
+        """Refuse a checkpoint of another run before anything is changed."""
+        shapes = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
+        for which in ("model", "best_model"):
+            theirs = {name: tuple(value.shape) for name, value in state[which].items()}
+            odd = sorted(n for n in shapes | theirs if shapes.get(n) != theirs.get(n))
+            if odd:
+                given, here = theirs.get(odd[0], "nothing"), shapes.get(odd[0], "nothing")
+                raise ValueError(
+                    f"checkpoint {path} is of another model: {odd[0]} is {given} there and {here} "
+                    "here; expected that of this run."
+                )
+        kind = type(self.optimizer).__name__
+        groups = [len(group["params"]) for group in self.optimizer.param_groups]
+        theirs_kind = state.get("optimizer_class", kind)
+        theirs_groups = [len(group["params"]) for group in state["optimizer"]["param_groups"]]
+        if (theirs_kind, theirs_groups) != (kind, groups):
+            raise ValueError(
+                f"checkpoint {path} is of another optimizer, {theirs_kind} of {theirs_groups} "
+                f"parameters; expected {kind} of {groups}."
+            )
         if any(self.monitor not in epoch for epoch in state["history"]["epochs"]):
             raise ValueError(
                 f"monitor is {self.monitor.removeprefix('val_')!r}, which checkpoint {path} has "
@@ -313,13 +385,3 @@ class _Run:
                 f"scheduler is {type(self.scheduler).__name__} but checkpoint {path} was written "
                 f"{'without' if state['scheduler'] is None else 'with'} one; expected the same."
             )
-        self.model.load_state_dict(state["model"])
-        self.best_state = state["best_model"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.history = History(**state["history"])
-        self.judge_patience()  # it may have been given more
-        torch.set_rng_state(state["random_state"])
-        if self.generator is not None and state["order_state"] is not None:
-            self.generator.set_state(state["order_state"])
