@@ -1,5 +1,6 @@
 """What users install: the name `evalmode`, beside whatever `utils` they have of their own."""
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -35,7 +36,10 @@ assert is_kept_in_eval(other[0]) and not other.train()[0].training
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+    folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "utils", source / "utils")  # a build leaves its own files behind
     command = [
         sys.executable,
         "-m",
@@ -45,7 +49,7 @@ def wheel(tmp_path_factory):
         "--no-deps",
         "-w",
         str(folder),
-        str(ROOT),
+        str(source),
     ]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("evalmode-*.whl"))

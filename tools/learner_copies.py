@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 CHAPTERS = Path(__file__).parent.parent / "chapters"
 HANDED_OUT = ".handed-out"
 """Where the copies lie as the book made them, to tell what a learner has changed since."""
-FOLDED = {"solution", "hide-cell", "hide-input"}
+FOLDED = {"solution", "hide-cell", "hide-input", "remove-cell"}
 
 
 def learner_copy(chapter: NotebookNode) -> NotebookNode:
