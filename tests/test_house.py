@@ -25,7 +25,8 @@ LAYERS = [
     {"arguments", "torch_internals", "random_state", "kinds", "colors", "launch", "checks", "data"},
     {"listening", "nested", "findings", "losses", "survey_cases"},
     {"modes", "rows", "snapshot"},
-    {"batches", "rerun", "survey", "models"},
+    {"batches", "tracing", "survey", "models"},
+    {"rerun"},
     {"scores"},
     {"evaluation"},
     {"training", "batch_norm", "audit"},
@@ -82,7 +83,7 @@ def test_private_names_of_torch_stand_in_one_module():
     assert set(found) == {"torch_internals.py"}
 
 
-def test_colours_of_pages_come_from_the_figures_module():
+def test_colours_of_pages_come_from_the_module_of_colours():
     style = "".join(path.read_text() for path in (ROOT / "_static").glob("*.css"))
     for theme in ("light", "dark"):
         assert "--mode-train" in css_variables(theme)

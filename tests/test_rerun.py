@@ -9,9 +9,10 @@ from torch import nn
 
 from utils.nested import count_non_finite, iter_leaves, map_tensors, relative_gap
 from utils.random_state import randomness_kept, seed_everything
-from utils.rerun import RerunModel, blame, put_in_mode
+from utils.rerun import RerunModel, put_in_mode
 from utils.rows import batch_size, rows_apart, select_rows
 from utils.snapshot import Snapshot, own_state
+from utils.tracing import blame
 
 
 class Changes(nn.Module):

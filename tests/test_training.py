@@ -15,6 +15,18 @@ from utils.modes import keep_in_eval, mode_of
 from utils.training import fit
 
 
+def fitted(model, loaders, optimizer, **options):
+    """Train with cross entropy."""
+    return fit(
+        model,
+        loaders.train,
+        loaders.validation,
+        loss=F.cross_entropy,
+        optimizer=optimizer,
+        **options,
+    )
+
+
 def start(seed=0):
     torch.manual_seed(seed)
     model = digits_mlp(hidden=16)
@@ -23,12 +35,10 @@ def start(seed=0):
 
 def run(epochs=3, seed=0, **options):
     model, loaders, optimizer = start(seed)
-    history = fit(
+    history = fitted(
         model,
-        loaders.train,
-        loaders.validation,
-        loss=F.cross_entropy,
-        optimizer=optimizer,
+        loaders,
+        optimizer,
         epochs=epochs,
         **options,
     )
@@ -91,12 +101,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, scheduled):
         model, loaders, optimizer = start()
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5) if scheduled else None
         torch.manual_seed(123 + resume)  # a fresh process would not have our random state
-        history = fit(
+        history = fitted(
             model,
-            loaders.train,
-            loaders.validation,
-            loss=F.cross_entropy,
-            optimizer=optimizer,
+            loaders,
+            optimizer,
             scheduler=scheduler,
             epochs=epochs,
             checkpoint=file,
@@ -184,12 +192,10 @@ def test_validating_does_not_change_training():
     _, often = run(2)
     model, loaders, optimizer = start()
     loaders.validation.generator = None  # such a loader draws from the global state
-    history = fit(
+    history = fitted(
         model,
-        loaders.train,
-        loaders.validation,
-        loss=F.cross_entropy,
-        optimizer=optimizer,
+        loaders,
+        optimizer,
         epochs=2,
     )
     assert history["train_loss"] == often["train_loss"]
@@ -215,12 +221,10 @@ def test_a_loss_that_is_not_finite_is_an_error_and_modes_are_as_they_were():
     with torch.no_grad():
         model[5].weight.fill_(float("nan"))
     with pytest.raises(ValueError, match=r"loss is nan on training batch 0"):
-        fit(
+        fitted(
             model,
-            loaders.train,
-            loaders.validation,
-            loss=F.cross_entropy,
-            optimizer=optimizer,
+            loaders,
+            optimizer,
             epochs=1,
         )
     assert mode_of(model) == "mixed" and not model[2].training
@@ -274,12 +278,10 @@ def test_more_patience_lets_a_stopped_run_go_on(tmp_path):
 def test_a_plateau_scheduler_gets_the_number_that_is_watched():
     model, loaders, optimizer = start()
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=10)
-    fit(
+    fitted(
         model,
-        loaders.train,
-        loaders.validation,
-        loss=F.cross_entropy,
-        optimizer=optimizer,
+        loaders,
+        optimizer,
         scheduler=scheduler,
         epochs=3,
     )
@@ -296,12 +298,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     model, loaders, optimizer = start()
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     with pytest.raises(ValueError, match="scheduler is StepLR but checkpoint .* without one"):
-        fit(
+        fitted(
             model,
-            loaders.train,
-            loaders.validation,
-            loss=F.cross_entropy,
-            optimizer=optimizer,
+            loaders,
+            optimizer,
             scheduler=scheduler,
             epochs=2,
             checkpoint=tmp_path / "run.pt",

@@ -183,7 +183,7 @@ def device_of_batches(model: nn.Module, device: torch.device | str | None) -> to
     if held and asked not in held:
         raise ValueError(
             f"device is {str(asked)!r} but the model is on {', '.join(sorted(map(str, held)))}; "
-            "move the model first, evaluate leaves it where it is."
+            "move the model first: it is left where it is."
         )
     return asked
 

@@ -29,7 +29,7 @@ class Measurement:
         The arguments that make this configuration, as one would write them.
     differs
         Whether the outputs of the two modes differ by more than rounding.
-    rounds
+    differs_by_rounding
         Whether they differ by rounding: eval mode takes another path to the same result.
     random_in
         The modes in which two calls on one input differ.
@@ -119,7 +119,7 @@ def survey() -> list[LayerBehaviour]:
 
     Returns
     -------
-    list of Record
+    list of LayerBehaviour
         One for each class, by name. The global random state is left as it was.
 
     References
@@ -167,7 +167,7 @@ def survey_class(name: str, case: Case | str | None) -> LayerBehaviour:
 
     Returns
     -------
-    Record
+    LayerBehaviour
         With ``differs=None`` and a reason where it could not be measured.
 
     Examples

@@ -64,7 +64,7 @@ _compiling = getattr(
     "get_eval_frame_callback",
     lambda: None,
 )
-_scripting = getattr(torch._C, "_is_tracing", lambda: False)
+_jit_tracing = getattr(torch._C, "_is_tracing", lambda: False)
 _graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
 
@@ -144,7 +144,7 @@ def in_compiled_region() -> bool:
     return _compiling() is not None
 
 
-def is_traced() -> bool:
+def has_wrapped_tensors() -> bool:
     """Whether tensors are not what they seem: under ``torch.func``, fake or traced."""
     return _transforms() is not None or _dispatch_modes() > 0
 
@@ -155,9 +155,9 @@ def weak_memory(tensor: Any) -> tuple[int, Any] | None:
     return None if memory is None else (memory.data_ptr(), StorageWeakRef(memory))
 
 
-def is_scripting() -> bool:
+def is_jit_tracing() -> bool:
     """Whether ``torch.jit.trace`` runs a model to write it down."""
-    return bool(_scripting())
+    return bool(_jit_tracing())
 
 
 def in_backward_pass() -> bool:

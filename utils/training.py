@@ -28,6 +28,7 @@ from .batches import (
 )
 from .evaluation import evaluate
 from .findings import first_few
+from .kinds import PACKAGE
 from .losses import check_loss, reduced_loss
 from .modes import is_kept_in_eval, listens, mode_of
 from .scores import Metrics
@@ -216,7 +217,7 @@ def _say_what_stays_in_eval(model: nn.Module) -> None:
     if names:
         warnings.warn(
             f"model is in mixed mode, and fit trains it so: {first_few(names)} in eval mode. "
-            "utils.modes.keep_in_eval says that it is meant; model.train() ends it.",
+            f"{PACKAGE}.modes.keep_in_eval says that it is meant; model.train() ends it.",
             stacklevel=3,
         )
 

@@ -22,6 +22,7 @@ from ..arguments import check_module
 from ..findings import Report
 from ..nested import iter_leaves
 from ..rerun import RerunModel, undisturbed
+from ..torch_internals import is_compiled, uncompiled
 from .batch_independence import detect_batch_dependence
 from .context import AuditContext, ModelFinding
 from .determinism import (
@@ -121,12 +122,12 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     []
     """
     check_module("model", model)
-    model = getattr(model, "_orig_mod", model)
+    model = uncompiled(model)
     args = inputs if type(inputs) is tuple else (inputs,)
     _check_ready(model, (args, dict(kwargs or {})))
     with undisturbed():
         torch.backends.mha.set_fastpath_enabled(False)
-        with _uncompiled(model), RerunModel(model, args, kwargs) as rerun:
+        with _run_as_written(model), RerunModel(model, args, kwargs) as rerun:
             examination = AuditContext(rerun)
             for detector in DETECTORS:
                 if not examination.repeatable:
@@ -137,9 +138,9 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     return Audit(model, findings, examination.notes)
 
 
-def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+def _run_as_written(model: nn.Module) -> AbstractContextManager[Any]:
     """Run what ``torch.compile`` has wrapped as it was written: hooks must see every call."""
-    compiled = any(type(module).__name__ == "OptimizedModule" for module in model.modules())
+    compiled = any(map(is_compiled, model.modules()))
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..findings import off_by
 from ..nested import is_container, iter_leaves, map_children, map_tensors
-from ..rerun import Call, RerunModel, blame
+from ..rerun import RerunModel
 from ..rows import batch_size, is_list_of_rows, rows_apart, select_rows
-from .context import WHOLE_MODEL, AuditContext, beyond_rounding, distinct
+from ..tracing import Call, blame
+from .context import NEVER_CERTAIN, WHOLE_MODEL, AuditContext, beyond_rounding, distinct
 from .perturb import doubled, has_edges, is_numbers, like
 
 
@@ -45,7 +46,7 @@ def detect_batch_dependence(context: AuditContext) -> None:
         )
         return
     apart, changed, text = worst
-    if not context.exceeds_rounding(apart, trial.again, certain_above=1e9):
+    if not context.exceeds_rounding(apart, trial.again, certain_above=NEVER_CERTAIN):
         return
     if _samples_lie_along_one(context, given):
         context.notes.append(

@@ -15,8 +15,9 @@ from ..findings import Finding, first_line
 from ..kinds import KINDS
 from ..listening import listens
 from ..nested import iter_leaves, map_tensors, relative_gap
-from ..rerun import Call, RerunModel, RunRecord, blame, put_in_mode, submodule
+from ..rerun import RerunModel, put_in_mode, submodule
 from ..snapshot import attributes
+from ..tracing import Call, RunRecord, blame
 from .perturb import in_double, to_double
 
 MODE_FLAG_NAMES = re.compile("train|eval|infer|phase|mode|test|determin|sampl|stoch", re.IGNORECASE)
@@ -25,6 +26,8 @@ MAX_BLAME_ROUNDS = 8
 """How many calls in a row are looked for at most, each behind the one before."""
 HALF_PRECISION_EPS = 1e-4
 """A type that rounds more coarsely has half precision."""
+NEVER_CERTAIN = math.inf
+"""For differences of which double precision is always asked."""
 CERTAIN_IN_DOUBLE = 1e-9
 """A difference that stands for flipped whole numbers is real if it is larger than this."""
 WHOLE_MODEL = Call("", "", True, None)
@@ -100,6 +103,7 @@ class AuditContext:
             return None
 
     def run_or_none(self, **kwargs: Any) -> RunRecord | None:
+        """A run that may fail without a word."""
         try:
             return self.rerun.run(**kwargs)
         except Exception:
@@ -113,7 +117,8 @@ class AuditContext:
     ) -> bool:
         """Whether a difference is more than rounding explains.
 
-        Above ``certain_above`` no doubt is left, unless the type rounds coarsely or the answer is
+        ``again`` makes the same trial on another model, here one in double precision. Above
+        ``certain_above`` no doubt is left, unless the type rounds coarsely or the answer is
         in whole numbers, which rounding may flip: then double precision is asked.
         """
         eps = coarsest([self.base.output, *self.rerun.model.parameters()])
@@ -228,6 +233,7 @@ class AuditContext:
         return None
 
     def add(self, kind: str, module: str, evidence: str, cure: str = "") -> None:
+        """Add a finding about a module, as it is."""
         while module not in self.modules:  # a layer that was made in the first call
             module = module.rpartition(".")[0]
         if kind in CONSEQUENCES_OF_TRAIN_MODE and self._still_trains(module):
@@ -242,6 +248,7 @@ class AuditContext:
         return bool(astray) and listens(self.modules[name])
 
     def found(self, kind: str) -> set[str]:
+        """The modules about which there is a finding of a kind."""
         return {finding.module for finding in self.findings if finding.kind == kind}
 
 

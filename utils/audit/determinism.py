@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -14,13 +13,14 @@ from torch import Tensor, nn
 from ..findings import off_by
 from ..nested import count_non_finite, has_floats, iter_leaves, relative_gap
 from ..random_state import GENERATORS
-from ..rerun import RerunModel, blame, put_in_mode
+from ..rerun import RerunModel, put_in_mode
 from ..snapshot import StateKey, held_state, own_state
 from ..torch_internals import own_buffers, own_parameters
-from .context import WHOLE_MODEL, AuditContext, beyond_rounding
+from ..tracing import blame
+from .context import NEVER_CERTAIN, WHOLE_MODEL, AuditContext, beyond_rounding
 from .perturb import other_values
 
-SEEDS = 40
+SEEDS_TRIED = 40
 """How many are tried on a model that draws random numbers in eval mode; a quarter of them on a
 large one."""
 LARGE = 1_000_000
@@ -53,7 +53,7 @@ def detect_non_finite_output(context: AuditContext) -> None:
 def detect_randomness(context: AuditContext) -> None:
     """Two calls on one input, in eval mode, with different seeds."""
     large = sum(parameter.numel() for parameter in context.rerun.model.parameters()) > LARGE
-    last = (SEEDS // 4 if large else SEEDS) if context.base.used_randomness else 2
+    last = (SEEDS_TRIED // 4 if large else SEEDS_TRIED) if context.base.used_randomness else 2
     for seed in range(2, last + 1):
         other = context.run_or_note("a second call", training=False, seed=seed)
         if other is None:
@@ -105,7 +105,7 @@ def detect_state_and_history(context: AuditContext) -> None:
                 f"each call in eval mode draws from its generator {name}",
             )
         elif history.is_registered(module_name, name):
-            _moves(context, history, module_name, name, (2, 3))
+            _report_move(context, history, module_name, name, (2, 3))
     apart = {
         "again": relative_gap(history.outputs[1], history.outputs[2]),
         "after another input": relative_gap(context.base.output, history.outputs[1]),
@@ -116,11 +116,11 @@ def detect_state_and_history(context: AuditContext) -> None:
     for key in history.changed(0, 1):
         module_name, name, _ = key
         if not when and history.is_registered(module_name, name) and history.keeps_its_shape(key):
-            _moves(context, history, module_name, name, (0, 1))
+            _report_move(context, history, module_name, name, (0, 1))
     for module_name, name, _ in history.changed(2, 3, floats_only=True):
         if module_name not in generators:
             cure = CURE_FOR_CARRIED_STATE if when else ""
-            _moves(context, history, module_name, name, (2, 3), cure)
+            _report_move(context, history, module_name, name, (2, 3), cure)
     if when and not (context.found("moves-in-eval") or generators):
         names = _blame_history(context, after_other=when != "again")
         for name in names or [""]:
@@ -225,7 +225,7 @@ class History:
         return isinstance(vars(self._modules[module]).get(name), GENERATORS)
 
 
-def _moves(
+def _report_move(
     context: AuditContext,
     history: History,
     module: str,
@@ -233,6 +233,7 @@ def _moves(
     between: tuple[int, int],
     cure: str = "",
 ) -> None:
+    """Report that a parameter, a buffer or an attribute moved between two of the calls."""
     apart = max(
         relative_gap(history.value(between[0], key), history.value(between[1], key))
         for key in history.changed(*between)
@@ -303,7 +304,7 @@ def detect_gradient_mode(context: AuditContext) -> None:
             continue
         apart = relative_gap(context.base.output, run.output)
         if apart > 0 and context.exceeds_rounding(
-            apart, partial(_two_grad_modes, grad=grad), certain_above=math.inf
+            apart, partial(_two_grad_modes, grad=grad), certain_above=NEVER_CERTAIN
         ):
             calls = context.blamed({"seed": 1}, {"seed": 1, "grad": grad}, beyond_rounding)
             for call in calls or [WHOLE_MODEL]:

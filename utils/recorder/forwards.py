@@ -16,8 +16,8 @@ from torch.optim.optimizer import Optimizer
 from ..nested import iter_leaves
 from ..torch_internals import (
     graph_bytes,
+    has_wrapped_tensors,
     in_backward_pass,
-    is_traced,
     last_value,
     storage,
     versions,
@@ -155,7 +155,7 @@ class ForwardLog:
         outputs = _tensors(output)
         if situation.gradients == "on":
             measured = self.measured[situation]
-            if measured.graph_bytes is None and not is_traced():
+            if measured.graph_bytes is None and not has_wrapped_tensors():
                 measured.graph_bytes = graph_bytes(outputs, self.parts.weights)
         for tensor in outputs:
             if situation.in_train:
@@ -269,7 +269,7 @@ class ForwardLog:
         if not self._used:
             return
         # What is changed by way of ``.data`` keeps its version, and has other values.
-        if is_traced():
+        if has_wrapped_tensors():
             return
         before, self._values = self._values, self._weight_values()
         if versions(self._watched_weights) != self._versions or before not in (None, self._values):

@@ -14,7 +14,7 @@ from torch import nn
 from ..torch_internals import (
     compiled_class,
     in_compiled_region,
-    is_scripting,
+    is_jit_tracing,
     keep_out_of_graphs,
     materialised_class,
 )
@@ -122,7 +122,7 @@ def _make_wrapper(cls: type, own: Any) -> Callable[..., Any]:
         if type(module) is direct and not _IDLE:
             return above.__call__(module, *args, **kwargs)
         call = super(cls, module).__call__ if own is None else bind(module, type(module))  # type: ignore[arg-type]
-        if not _IDLE or torch.compiler.is_compiling() or in_compiled_region() or is_scripting():
+        if not _IDLE or torch.compiler.is_compiling() or in_compiled_region() or is_jit_tracing():
             return call(*args, **kwargs)
         return run_noted(call, module, args, kwargs, sys._getframe(1))
 

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from ..torch_internals import is_traced, storage
+from ..torch_internals import has_wrapped_tensors, storage
 from .situations import Situation
 
 MEASURED_STRETCHES = 3
@@ -62,7 +62,11 @@ class StatisticsWatch:
         if self._open is not None and self._open[0] is situation:
             return
         self.close()
-        if measured.stretches < MEASURED_STRETCHES and situation.in_train and not is_traced():
+        if (
+            measured.stretches < MEASURED_STRETCHES
+            and situation.in_train
+            and not has_wrapped_tensors()
+        ):
             measured.stretches += 1
             layers = {name: self._listening[name] for name in situation.in_train}
             before = {

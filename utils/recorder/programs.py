@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..listening import listens
-from ..torch_internals import is_scripting, own_modules, own_parameters, uncompiled
+from ..torch_internals import is_jit_tracing, own_modules, own_parameters, uncompiled
 from . import Recorder, Recording, interception
 from .callers import is_library
 from .declarations import unused
@@ -82,7 +82,7 @@ class ProgramRecorder:
 
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             inside = torch.compiler.is_compiling() or interception.is_inside_a_call()
-            if inside or is_scripting() or not self._is_new(module):
+            if inside or is_jit_tracing() or not self._is_new(module):
                 return original(module, *args, **kwargs)
             frame = sys._getframe(1)
             if not self._meet(module, frame):

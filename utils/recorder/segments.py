@@ -1,4 +1,4 @@
-"""Stretches of forwards that are alike: counted while they come in, with no word of torch."""
+"""Stretches of forwards that are alike: counted while they come in, without torch."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from .report import LoopFinding, Place
 from .segments import Segment
 from .situations import Situation
 
-Stretch: TypeAlias = Segment[Situation]
+SituationSegment: TypeAlias = Segment[Situation]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Evidence:
         How many steps of an optimiser there were.
     """
 
-    segments: list[Stretch]
+    segments: list[SituationSegment]
     parts: ModelMap
     measured: Mapping[Situation, Measured]
     steps: int
@@ -67,19 +67,19 @@ class Evidence:
 # -- excuses: why a forward in train mode that nothing learned from is none the less right --------
 
 
-def was_fed_to_training(segment: Stretch, evidence: Evidence) -> bool:
+def was_fed_to_training(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principle 1: fakes that a discriminator is trained on; not features of a frozen part."""
     fed = segment.fed_to_trained_network == segment.forwards
     return fed and segment.situation.has_trainable_weights
 
 
-def carries_no_weights(segment: Stretch, evidence: Evidence) -> bool:
+def carries_no_weights(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principle 1: a layer without weights before a network, whose gradient never comes so far."""
     situation = segment.situation
     return not situation.has_weights and situation.gradients == "on" and not segment.graphs
 
 
-def feeds_the_next_part(segment: Stretch, evidence: Evidence) -> bool:
+def feeds_the_next_part(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principle 2: one forward of a trained part, each time before another part learns from it."""
     name = segment.situation.module
     if not name or segment.longest > 1 or not evidence.part_is_trained(name):
@@ -90,7 +90,7 @@ def feeds_the_next_part(segment: Stretch, evidence: Evidence) -> bool:
     )
 
 
-def follows_another_network(segment: Stretch, evidence: Evidence) -> bool:
+def follows_another_network(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principle 2: a teacher whose weights are an average of the student's, beside each step."""
     situation = segment.situation
     if not situation.module or not situation.has_weights or segment.longest > 2:
@@ -100,7 +100,7 @@ def follows_another_network(segment: Stretch, evidence: Evidence) -> bool:
     return frozen and any(version(weight) > situation.version for weight in weights)
 
 
-def was_set_in_eval(segment: Stretch, evidence: Evidence) -> bool:
+def was_set_in_eval(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principle 3: some layers in train mode under a root in eval mode.
 
     A root whose whole inside is in train mode is no such thing, where its statistics move.
@@ -112,12 +112,12 @@ def was_set_in_eval(segment: Stretch, evidence: Evidence) -> bool:
     return not situation.training and not (situation.all_below_in_train and moved)
 
 
-def averages_before_training(segment: Stretch, evidence: Evidence) -> bool:
+def averages_before_training(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principle 3: statistics that are taken as plain averages, of a model that never trained."""
     return segment.situation.plain_average and not evidence.steps
 
 
-EXCUSES: tuple[Callable[[Stretch, Evidence], bool], ...] = (
+EXCUSES: tuple[Callable[[SituationSegment, Evidence], bool], ...] = (
     was_fed_to_training,
     carries_no_weights,
     feeds_the_next_part,
@@ -127,7 +127,7 @@ EXCUSES: tuple[Callable[[Stretch, Evidence], bool], ...] = (
 )
 
 
-def is_idle(segment: Stretch, evidence: Evidence) -> bool:
+def is_idle(segment: SituationSegment, evidence: Evidence) -> bool:
     """Principles 1 and 4: nothing learned from it, and it is no batch that training skipped."""
     if segment.learned or segment.situation.purpose:
         return False
@@ -141,7 +141,7 @@ def is_idle(segment: Stretch, evidence: Evidence) -> bool:
     return segment.stretches > 1 and segment.longest > 2
 
 
-def only_looks(segment: Stretch, evidence: Evidence) -> bool:
+def only_looks(segment: SituationSegment, evidence: Evidence) -> bool:
     """Whether gradients were asked for the inputs alone, as for saliency."""
     return (
         segment.use == "backward"
@@ -250,7 +250,9 @@ def judge_thawing(evidence: Evidence) -> Iterable[LoopFinding]:
             )
 
 
-def _frozen_before(name: str, segment: Stretch, trained: list[Stretch], evidence: Evidence) -> str:
+def _frozen_before(
+    name: str, segment: SituationSegment, trained: list[SituationSegment], evidence: Evidence
+) -> str:
     """When a layer had been in eval mode on purpose before a segment ended, in words."""
     now_trainable = name in segment.situation.trainable
     for earlier in trained:
@@ -318,14 +320,16 @@ def judge(evidence: Evidence) -> list[LoopFinding]:
     ]
 
 
-def _by_line(segments: Iterable[Stretch]) -> Iterable[tuple[Place, list[Stretch]]]:
-    lines: dict[Place, list[Stretch]] = {}
+def _by_line(
+    segments: Iterable[SituationSegment],
+) -> Iterable[tuple[Place, list[SituationSegment]]]:
+    lines: dict[Place, list[SituationSegment]] = {}
     for segment in segments:
         lines.setdefault(segment.situation.where, []).append(segment)
     return lines.items()
 
 
-def _count(segments: Iterable[Stretch]) -> str:
+def _count(segments: Iterable[SituationSegment]) -> str:
     count = sum(segment.forwards for segment in segments)
     return f"{count} forward{'' if count == 1 else 's'}"
 
