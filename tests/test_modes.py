@@ -216,3 +216,31 @@ def test_listens_to_other_classes():
     assert any(listens(module) for module in spectral.modules())
     with pytest.raises(TypeError, match="module is a str"):
         listens("net")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.RReLU(), nn.FeatureAlphaDropout(0.5), nn.LSTM(2, 2, 2, dropout=0.5), nn.Dropout(0.0),
+        nn.LSTM(2, 2), nn.MultiheadAttention(4, 2, dropout=0.1), nn.BatchNorm1d(2), nn.Linear(2, 2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_listens_says_the_same_of_a_scripted_layer(layer):
+    assert listens(torch.jit.script(layer)) == listens(layer)
+
+
+def test_a_wrapper_that_reads_another_flag_does_not_listen():
+    class Logs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(2, 2)
+
+        def log(self, value):
+            return value if self.trainer.training else None
+
+        def forward(self, x):
+            return self.net(x)
+
+    assert not listens(Logs()) and listens(Asks())

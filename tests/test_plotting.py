@@ -81,3 +81,13 @@ def test_a_short_line_is_named():
     with pytest.raises(ValueError, match=r"lines\['a'\] has 1 values; expected 2, as many as x"):
         plot_lines(ax, [0, 1], {"a": [0]})
     plt.close(figure)
+
+
+def test_labels_stand_inside_a_logarithmic_axis():
+    _, ax = plt.subplots()
+    ax.set_yscale("log")
+    lines = {"training": [2.0, 0.3, 0.08], "validation": [1.9, 0.25, 0.079]}
+    plot_lines(ax, [1, 2, 3], lines)
+    heights = [text.xy[1] for text in ax.texts]
+    assert all(0.5 * 0.079 < height <= 0.08 for height in heights)
+    assert heights[1] != heights[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from types import CodeType, FunctionType
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ from torch import nn
 from .arguments import check_module
 from .torch_internals import BATCH_NORMS, DROPOUTS, INSTANCE_NORMS, forward_pre_hooks
 
-SCRIPTED_DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout")
+SCRIPTED_DROPOUTS = (
+    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",
+)  # fmt: skip
 """Names by which a scripted dropout is known."""
 
 
@@ -64,16 +67,17 @@ def _known_to_listen(module: nn.Module) -> bool | None:
     """What is known of a class of torch.nn; None for other classes."""
     scripted = isinstance(module, torch.jit.ScriptModule)
     name = str(module.original_name) if scripted else type(module).__name__
+    layer: Any = module
     if isinstance(module, (BATCH_NORMS, INSTANCE_NORMS)) or name.startswith(("BatchNorm", "Inst")):
         return getattr(module, "running_mean", None) is not None
     if isinstance(module, DROPOUTS) or name in SCRIPTED_DROPOUTS:
         return getattr(module, "p", 1) > 0
-    if isinstance(module, nn.RReLU):
-        return module.lower != module.upper
-    if isinstance(module, nn.RNNBase):
-        return module.dropout > 0 and module.num_layers > 1
-    if isinstance(module, nn.MultiheadAttention):
-        return module.dropout > 0
+    if isinstance(module, nn.RReLU) or name == "RReLU":
+        return bool(layer.lower != layer.upper)
+    if isinstance(module, nn.RNNBase) or name in ("RNN", "LSTM", "GRU"):
+        return bool(layer.dropout > 0 and layer.num_layers > 1)
+    if isinstance(module, nn.MultiheadAttention) or name == "MultiheadAttention":
+        return bool(layer.dropout > 0)
     hooked = any(True for _ in forward_pre_hooks(module))
     return False if type(module).__module__.startswith("torch.nn.modules") and not hooked else None
 

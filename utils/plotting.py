@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def plot_lines(
     Parameters
     ----------
     ax
-        Where to draw.
+        Where to draw; set its scale before, so that the names are placed by it.
     x
         Shared by all lines, of length ``N``.
     lines
@@ -105,7 +106,8 @@ def plot_lines(
     rounded = {
         name: [round(float(value), decimals) for value in values] for name, values in lines.items()
     }
-    for name, height in _label_heights(rounded).items():
+    log = ax.get_yscale() == "log"
+    for name, height in _label_heights(rounded, log=log).items():
         (line,) = ax.plot(x, rounded[name], color=(colors or {}).get(name))
         ax.annotate(
             name,
@@ -195,12 +197,14 @@ def _is_guilty(phase: Phase, kind: str) -> bool:
     return bool(phase.in_train) if marks == "train" else phase.use != "step"
 
 
-def _label_heights(lines: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def _label_heights(lines: Mapping[str, Sequence[float]], *, log: bool = False) -> dict[str, float]:
     """Place each label at its line's end, moved down where it would cover the one above."""
-    everything = [value for values in lines.values() for value in values]
+    to, back = (math.log10, lambda height: 10**height) if log else (float, float)
+    everything = [to(value) for values in lines.values() for value in values]
     room = 0.09 * (max(everything) - min(everything))
     heights: dict[str, float] = {}
     ceiling = float("inf")
     for name in sorted(lines, key=lambda name: -lines[name][-1]):
-        heights[name] = ceiling = min(lines[name][-1], ceiling - room)
+        ceiling = min(to(lines[name][-1]), ceiling - room)
+        heights[name] = back(ceiling)
     return {name: heights[name] for name in lines}
