@@ -1048,3 +1048,22 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["audit", "torch.nn:Identity", "--input", "8;4"])
     assert "expected sizes such as" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_answer_that_hangs_on_the_fast_path_is_noted():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+            self.encoder, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(8, 2)
+
+        def forward(self, x, hidden):
+            return self.head(self.encoder(x, src_key_padding_mask=hidden).mean(1))
+
+    torch.manual_seed(0)
+    model, x = Pooled().eval(), torch.randn(2, 5, 8)
+    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    assert any("fast path" in note for note in audit(model, (x, padded)).notes)
+    whole = torch.zeros(2, 5, dtype=torch.bool)
+    assert not any("fast path" in note for note in audit(model, (x, whole)).notes)

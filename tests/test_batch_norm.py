@@ -67,3 +67,47 @@ def test_dicts_and_weights_are_handled():
     reestimate(model, [{"x": x, "label": y} for x, y in batches()], device="cpu")
     reestimate(model, [(y, x) for x, y in batches()], unpack=lambda b: (b[1], b[0]))
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+
+
+class WithAuxiliaryHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.auxiliary = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return (self.norm(x), self.auxiliary(x)) if self.training else self.norm(x)
+
+
+def test_a_layer_that_eval_mode_does_not_reach_keeps_its_statistics():
+    torch.manual_seed(0)
+    model, x = WithAuxiliaryHead(), 3 * torch.randn(64, 2) + 5
+    for _ in range(100):
+        model(x)
+    before = [buffer.clone() for buffer in model.auxiliary.buffers()]
+    with pytest.warns(UserWarning, match="'auxiliary' got no batch"):
+        assert reestimate(model, [x + 1]) == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, model.auxiliary.buffers(), strict=True))
+    torch.testing.assert_close(model.norm.running_mean, (x + 1).mean(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_many_batches_average_in_every_precision(dtype):
+    torch.manual_seed(0)
+    batches = [(torch.randn(64, 3) + 5).to(dtype) for _ in range(500)]
+    norm = nn.BatchNorm1d(3).to(dtype)
+    reestimate(norm, batches)
+    exact = torch.stack([batch.double() for batch in batches])
+    spacing = max(torch.finfo(dtype).eps, 1e-15)
+    torch.testing.assert_close(
+        norm.running_mean.double(), exact.mean((0, 1)), rtol=2 * spacing, atol=0
+    )
+    torch.testing.assert_close(
+        norm.running_var.double(), exact.var(1, correction=1).mean(0), rtol=2 * spacing, atol=0
+    )
+
+
+def test_tracking_that_was_switched_off_afterwards_is_no_obstacle():
+    norm, x = nn.BatchNorm1d(2), torch.randn(32, 2) + 4
+    norm.track_running_stats = False
+    reestimate(norm, [x])
+    torch.testing.assert_close(norm.running_mean, x.mean(0))

@@ -244,3 +244,16 @@ def test_a_wrapper_that_reads_another_flag_does_not_listen():
             return self.net(x)
 
     assert not listens(Logs()) and listens(Asks())
+
+
+def test_a_head_that_is_put_in_later_follows_the_modes():
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    keep_in_eval(net)
+    net[2] = nn.Sequential(nn.Dropout(), nn.Linear(4, 2))
+    net.eval()
+    assert mode_of(net) == "eval"
+    net.train()
+    assert (net[1].training, net[2].training, net[2][0].training) == (False, True, True)
+    with evaluating(net):
+        assert mode_of(net) == "eval"
+    assert net[2][0].training

@@ -173,6 +173,9 @@ class _KeepInEval:
         self.module = module
 
     def __call__(self, mode: bool = True) -> nn.Module:
+        for child in self.module.children():
+            if not is_kept_in_eval(child):  # put there later, a new head for one
+                child.train(mode)
         return self.module
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _KeepInEval:
@@ -189,9 +192,10 @@ class _KeepInEval:
 def keep_in_eval(module: ModuleT) -> ModuleT:
     """Put a module in evaluation mode and keep it there when ``model.train()`` comes by.
 
-    Holds for the module and all of its submodules, through :func:`copy.deepcopy`, pickling and
-    ``torch.save``. Parameters, buffers and ``state_dict`` are left alone: gradients still flow,
-    and an optimiser still moves the parameters that it was given.
+    Holds for the module and all the submodules that it has now, through :func:`copy.deepcopy`,
+    pickling and ``torch.save``. Parameters, buffers and ``state_dict`` are left alone: gradients
+    still flow, and an optimiser still moves the parameters that it was given. What is put into it
+    later, a new head for one, follows ``train()`` and ``eval()`` as usual.
 
     Parameters
     ----------

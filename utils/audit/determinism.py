@@ -25,6 +25,8 @@ SEEDS_TRIED = 40
 large one."""
 LARGE = 1_000_000
 """Parameters of a large model."""
+FAST_PATH_ROUNDING = 1e-3
+"""How far another order of operations may move an answer."""
 CURE_FOR_CARRIED_STATE = (
     "update it only where self.training is true; if it carries something from call to call on "
     "purpose, pass it in and return it"
@@ -38,6 +40,12 @@ def detect_non_finite_output(context: AuditContext) -> None:
         torch.backends.mha.set_fastpath_enabled(True)
         run = context.run_or_note("the inference path", training=False, seed=1) or run
         torch.backends.mha.set_fastpath_enabled(False)
+        apart = relative_gap(context.base.output, run.output)
+        if apart > FAST_PATH_ROUNDING:
+            context.notes.append(
+                "attention's fast path, taken in eval mode without gradients: the answer is "
+                f"another one, off {off_by(apart)}; at padded positions it writes zeros"
+            )
     count = count_non_finite(run.output)
     if not count or count_non_finite((context.rerun.args, context.rerun.kwargs)):
         return
