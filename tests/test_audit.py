@@ -1,10 +1,12 @@
 """The audit against planted bugs, and against innocent models that look like them."""
 
 import copy
+import dataclasses
 import random
 import subprocess
 import sys
 import threading
+from collections import UserDict, namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ from utils.command import main
 from utils.modes import keep_in_eval
 
 BATCH = 16
+
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),
@@ -61,9 +65,6 @@ class Inside(nn.Module):
 
     def forward(self, x):
         return self.call[0](self, x)
-
-
-# -- planted bugs: name -> (build, kinds that may be reported, module to blame) ---------------
 
 
 def attend(self, x):
@@ -239,21 +240,6 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
-@pytest.mark.parametrize("mode", ["train", "eval"])
-def test_planted_bug_is_found_and_nothing_else_is_blamed(name, mode):
-    build, kinds, module = PLANTED[name]
-    torch.manual_seed(0)
-    model = build().train(mode == "train")
-    report = audit(model, rows(8))
-    assert report.findings, report
-    blamed = {finding.module for finding in report.findings}
-    extra = {"inside.drop"} if name == "a forward that switches a child" else set()
-    assert blamed <= {module} | extra, report
-    assert kinds & {finding.kind for finding in report.findings}, report
-    assert all(finding.evidence and finding.cure for finding in report.findings)
-
-
 class Overrides(nn.Module):
     def __init__(self):
         super().__init__()
@@ -290,60 +276,11 @@ class EmptyEval(Overrides):
         return self
 
 
-@pytest.mark.parametrize("wrong", [FlagOnly, AlwaysTrain, NeverBack, ReturnsNothing, EmptyEval])
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_switch_that_does_not_switch(wrong, nested):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 8), wrong()) if nested else wrong()
-    kinds = {(f.kind, f.module) for f in audit(model, rows(8)).findings}
-    expected = "1" if nested else ""
-    not_followed = {(k, m) for k, m in kinds if k.endswith("-not-followed")}
-    if nested and wrong in (EmptyEval, NeverBack):
-        # A parent's eval() calls train(False) on its children, which works; a part that stays in
-        # eval mode by its own override is frozen on purpose.
-        assert not not_followed
-    else:
-        assert not_followed and {m for _, m in not_followed} == {expected}, kinds
-
-
 def statistics_model():
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.BatchNorm1d(16)
     )
-
-
-def test_running_statistics():
-    data = rows(8)
-    right = trained(statistics_model(), data)
-    assert audit(right, data).findings == []
-
-    broken = copy.deepcopy(right)
-    broken[1].running_var[3] = float("nan")
-    found = {(f.kind, f.module) for f in audit(broken, data).findings}
-    assert ("non-finite-statistics", "1") in found
-    assert {m for k, m in found if k == "non-finite-statistics"} == {"1"}
-
-    never = copy.deepcopy(right)
-    never[4].reset_running_stats()
-    assert [(f.kind, f.module) for f in audit(never, data).findings] == [
-        ("statistics-never-updated", "4")
-    ]
-
-    far = audit(right, 20 * data + 50).findings
-    assert [(f.kind, f.module) for f in far] == [("statistics-far-off", "1")]
-
-
-def test_statistics_never_updated_in_a_trained_model():
-    model = statistics_model()
-    for index in (1, 4):
-        nn.init.normal_(model[index].weight, 1, 0.2)
-        nn.init.normal_(model[index].bias, 0, 0.2)
-    found = audit(model.eval(), rows(8)).findings
-    assert {(f.kind, f.module) for f in found} == {
-        ("statistics-never-updated", "1"),
-        ("statistics-never-updated", "4"),
-    }
 
 
 class Shared(nn.Module):
@@ -354,34 +291,6 @@ class Shared(nn.Module):
     def forward(self, x):
         one = self.norm(self.first(x))
         return one + self.norm(self.first(x.flip(1) * self.gain[0] + self.gain[1]))
-
-
-def test_one_layer_shared_by_unlike_streams():
-    torch.manual_seed(0)
-    data = rows(8)
-    like = trained(Shared((1.0, 0.0)), data)
-    assert audit(like, data).findings == []
-    unlike = trained(Shared((6.0, 4.0)), data)
-    assert ("shared-by-unlike-inputs", "norm") in {
-        (f.kind, f.module) for f in audit(unlike, data).findings
-    }
-
-
-def test_modes_that_are_mixed_now():
-    torch.manual_seed(0)
-    model = trained(statistics_model(), rows(8)).train()
-    model[1].eval()
-    assert [(f.kind, f.module) for f in audit(model, rows(8)).findings] == [
-        ("thaws-with-train", "1")
-    ]
-    keep_in_eval(model[1])
-    assert audit(model, rows(8)).findings == []
-    model = trained(statistics_model(), rows(8))
-    model[4].train()
-    assert [(f.kind, f.module) for f in audit(model, rows(8)).findings] == [("mixed-modes", "4")]
-
-
-# -- innocent models ----------------------------------------------------------------------
 
 
 class Block(nn.Module):
@@ -586,8 +495,13 @@ def tied():
 
 
 images = rows(3, 8, 8)
+
+
 tokens = torch.randint(1, 30, (BATCH, 6), generator=torch.Generator().manual_seed(0))
+
+
 padded = tokens * (torch.arange(6) < torch.arange(BATCH).unsqueeze(1) % 5 + 2)
+
 
 INNOCENT = {
     "mlp": lambda: (nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout()), rows(8)),
@@ -636,30 +550,6 @@ INNOCENT = {
 }
 
 
-@pytest.mark.parametrize("name", INNOCENT)
-@pytest.mark.parametrize("mode", ["train", "eval"])
-def test_innocent_model_is_left_alone_and_unchanged(name, mode):
-    torch.manual_seed(0)
-    model, inputs = INNOCENT[name]()
-    if "frozen" not in name and name != "qat":
-        model.train(mode == "train")
-    state = {key: value.clone() for key, value in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    report = audit(model, inputs)
-    assert report.findings == [], report
-    assert torch.equal(torch.get_rng_state(), before)
-    assert modes == [module.training for module in model.modules()]
-    assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, state[key]), key
-
-
-# -- what users' code also does -----------------------------------------------------------
-
-
 class Hooked(nn.Module):
     """A hook that moves a buffer: a copy's hook would move the original's."""
 
@@ -681,95 +571,14 @@ class Hooked(nn.Module):
         return self.layer(x) - self.mean
 
 
-def test_a_hook_that_knows_the_model_leaves_the_model_alone():
-    model = Hooked().eval()
-    before = model.mean.clone()
-    found = audit(model, rows(8)).findings
-    assert "moves-in-eval" in {finding.kind for finding in found}
-    assert torch.equal(model.mean, before) and model.seen == {}
-
-
-def test_an_attribute_that_cannot_be_copied_is_put_back():
-    model = Calls(lambda self, x: self.box.__setitem__("n", self.box["n"] + 1) or x)
-    model.inside.box = {"lock": threading.Lock(), "n": 0}
-    assert audit(model, rows(8)).findings == []
-    assert model.inside.box["n"] == 0
-
-
 class Graph(nn.Module):
     def forward(self, x, edges):
         return x.index_add(0, edges[1], x[edges[0]])
 
 
-def test_nodes_of_a_graph_are_no_samples():
-    report = audit(Graph(), (rows(8), torch.tensor([[0, 1, 2], [1, 2, 0]])))
-    assert report.findings == [] and "graph" in report.notes[0]
-
-
-def test_initial_weights_of_any_kind_are_no_finding():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
-    for layer in (model[0], model[3]):
-        nn.init.normal_(layer.weight, 0, 0.02)
-    nn.init.normal_(model[1].weight, 1, 0.02)
-    assert audit(model, images).findings == []
-    model.train()
-    for _ in range(3):
-        model(images)
-    assert audit(model, images).findings == []
-
-
 @dataclass
 class Settings:
     phase: str = "train"
-
-
-def test_a_flag_in_a_settings_object_is_named():
-    model = Calls(
-        lambda self, x: F.dropout(x, 0.5, self.settings.phase == "train"), settings=Settings()
-    )
-    (finding,) = audit(model, rows(8)).findings
-    assert finding.kind == "mode-from-elsewhere" and "settings.phase" in finding.evidence
-    assert model.inside.settings.phase == "train"
-
-
-def test_global_switches_are_put_back_even_after_an_error():
-    def forward(self, x):
-        torch.set_default_dtype(torch.float64)
-        raise RuntimeError("on purpose")
-
-    with pytest.raises(ValueError, match=r"Calls fails on them.*on purpose"):
-        audit(Calls(forward), rows(8))
-    assert torch.get_default_dtype() == torch.float32
-
-
-# -- arguments, reports and the command ------------------------------------------------------
-
-
-def test_wrong_arguments_are_named():
-    with pytest.raises(TypeError, match="model is a str"):
-        audit("net", rows(8))
-    with pytest.raises(ValueError, match=r"lazy parameters \(weight"):
-        audit(nn.LazyLinear(3), rows(8))
-    with pytest.raises(ValueError, match="the model on meta"):
-        audit(nn.Linear(8, 3, device="meta"), rows(8))
-    model = nn.Linear(8, 3).train()
-    with pytest.raises(ValueError, match="fails on them in eval mode"):
-        audit(model, rows(5))
-    assert model.training
-
-
-def test_keyword_arguments_and_dicts_reach_the_model():
-    assert audit(nn.Bilinear(8, 8, 3), rows(8), {"input2": rows(8)}).findings == []
-
-    class Takes(nn.Module):
-        def forward(self, batch):
-            return {"out": batch["x"] - batch["x"].mean(0)}
-
-    for inputs in ({"x": rows(8)}, ({"x": rows(8)},)):
-        assert [f.kind for f in audit(Takes(), inputs).findings] == ["depends-on-batch"]
-
-
-# -- what a second red team broke ---------------------------------------------------------------
 
 
 def kinds(model, *inputs):
@@ -795,192 +604,76 @@ class Residual(nn.Module):
         return x + 0.5 * self.drop(self.layer(x))
 
 
-def test_half_precision_hides_no_bug():
-    model = nn.Sequential(Residual(), Residual()).bfloat16()
-    assert kinds(model, rows(32).bfloat16()) == {
-        ("random-in-eval", "0.drop"),
-        ("random-in-eval", "1.drop"),
-    }
-    norm = nn.BatchNorm1d(32, track_running_stats=False)
-    model = nn.Sequential(nn.Linear(8, 32), norm, nn.Linear(32, 4)).bfloat16()
-    assert kinds(model, rows(8).bfloat16()) == {("depends-on-batch", "1")}
-    sound = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 4))
-    assert not kinds(sound.bfloat16(), rows(8).bfloat16())
+# -- planted bugs and innocent models ------------------------------------------------------------
 
 
-def test_a_recurrent_model_is_copied_too():
-    layer, x = nn.LSTM(8, 8), torch.randn(7, 5, 8)
-    out, _ = layer(x)
-    audit(layer, x)
-    out.sum().backward()  # would fail if a weight had been written to
-
-    class Own(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer, self.generator = nn.GRU(8, 8, batch_first=True), np.random.default_rng(0)
-
-        def forward(self, x):
-            return self.layer(x * self.generator.random() if self.training else x)[0]
-
-    model = Own()
-    before = str(model.generator.bit_generator.state)
-    assert not kinds(model, torch.randn(4, 5, 8))
-    assert str(model.generator.bit_generator.state) == before
-
-
-def test_a_norm_made_in_forward():
-    def made(count):
-        def forward(self, x):
-            for _ in range(count):
-                x = nn.BatchNorm1d(8)(x)
-            return x
-
-        return forward
-
-    for count in (1, 2):
-        assert ("depends-on-batch", "inside") in kinds(Calls(made(count)), rows(8))
-
-    def lazily(self, x):
-        if not hasattr(self, "norm"):
-            self.norm = nn.BatchNorm1d(8)
-        return self.norm(x)
-
-    assert "inside" in {module for _, module in kinds(Calls(lazily), rows(8))}
-
-
-@pytest.mark.parametrize("size", [2, 3, 6, 16])
-def test_detections_that_mix_samples(size):
-    class Boxes(nn.Module):
-        def __init__(self, norm):
-            super().__init__()
-            self.layer, self.norm = nn.Linear(6, 6), norm
-
-        def forward(self, x):
-            return [{"scores": row} for row in self.norm(self.layer(x))]
-
-    mixing = Boxes(nn.BatchNorm1d(6, track_running_stats=False))
-    assert kinds(mixing, torch.randn(size, 6)) == {("depends-on-batch", "norm")}
-    assert not kinds(Boxes(nn.LayerNorm(6)), torch.randn(size, 6))
-
-
-@pytest.mark.parametrize("shape", [(16, 5, 8), (16, 3, 8, 8), (6, 8)])
-def test_normalising_over_the_batch_by_hand(shape):
-    for wrong in (Centring(), nn.Softmax(dim=0)):
-        model = nn.Sequential(nn.Linear(8, 8), wrong, nn.Linear(8, 2))
-        assert kinds(model, torch.randn(shape)) == {("depends-on-batch", "1")}
-
-
-def test_a_recurrent_layer_before_the_culprit_is_not_blamed():
-    class Tagger(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed, self.norm, self.out = nn.Embedding(30, 8), Centring(), nn.Linear(8, 3)
-            self.layer = nn.LSTM(8, 8, batch_first=True)
-
-        def forward(self, x):
-            return self.out(self.norm(self.layer(self.embed(x))[0]))
-
-    assert kinds(Tagger(), torch.randint(0, 30, (6, 9))) == {("depends-on-batch", "norm")}
-
-
-def test_selecting_among_the_samples_is_seen_with_any_seed():
-    class TopHalf(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gate, self.expert = nn.Linear(8, 1), nn.Linear(8, 8)
-
-        def forward(self, x):
-            chosen = self.gate(x).squeeze(-1).topk(max(1, len(x) // 2)).indices
-            out = x.clone()
-            out[chosen] = self.expert(x[chosen])
-            return out
-
-    missed = 0
-    for seed in range(10):
-        torch.manual_seed(seed)
-        missed += not kinds(TopHalf(), torch.randn(16, 8))
-    assert missed == 0
-
-
-def test_a_compiled_part_is_run_as_it_was_written():
-    from torch.nn.modules import module as torch_module
-
-    hooks = len(torch_module._global_forward_hooks_with_kwargs)
-    part = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.2))
-    compiled = torch.compile(part, backend=lambda graph, inputs: graph)
-    assert not kinds(nn.Sequential(compiled, nn.Linear(8, 2)), rows(8))
-    assert len(torch_module._global_forward_hooks_with_kwargs) == hooks
-
-
-def test_rare_features_fit_their_statistics():
-    def bag_of_words():
-        return (torch.rand(16, 200) < 0.02).float()
-
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_planted_bug_is_found_and_nothing_else_is_blamed(name, mode):
+    build, kinds, module = PLANTED[name]
     torch.manual_seed(0)
-    model = nn.Sequential(nn.BatchNorm1d(200), nn.Linear(200, 2)).train()
-    for _ in range(300):
-        model(bag_of_words())
-    assert not kinds(model, bag_of_words())
-    assert kinds(model, bag_of_words() / 4) == {("statistics-far-off", "0")}
+    model = build().train(mode == "train")
+    report = audit(model, rows(8))
+    assert report.findings, report
+    blamed = {finding.module for finding in report.findings}
+    extra = {"inside.drop"} if name == "a forward that switches a child" else set()
+    assert blamed <= {module} | extra, report
+    assert kinds & {finding.kind for finding in report.findings}, report
+    assert all(finding.evidence and finding.cure for finding in report.findings)
 
 
-def test_a_state_that_is_carried_gets_the_cure_for_it():
-    class Carries(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer, self.state = nn.GRU(8, 8, batch_first=True), None
-
-        def forward(self, x):
-            out, state = self.layer(x, self.state)
-            self.state = state.detach()
-            return out
-
-    (finding,) = audit(Carries(), torch.randn(4, 5, 8)).findings
-    assert "pass it in and return it" in finding.cure
-
-    class Cache(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.keys = []
-
-        def forward(self, x):
-            self.keys.append(x.detach())
-            keys = torch.cat(self.keys)
-            return (x @ keys.T).softmax(-1) @ keys
-
-    model = nn.Sequential(nn.Linear(8, 8), Cache(), nn.Linear(8, 2))
-    assert ("depends-on-history", "1") in kinds(model, rows(8))
+@pytest.mark.parametrize("name", INNOCENT)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_innocent_model_is_left_alone_and_unchanged(name, mode):
+    torch.manual_seed(0)
+    model, inputs = INNOCENT[name]()
+    if "frozen" not in name and name != "qat":
+        model.train(mode == "train")
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    report = audit(model, inputs)
+    assert report.findings == [], report
+    assert torch.equal(torch.get_rng_state(), before)
+    assert modes == [module.training for module in model.modules()]
+    assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
 
 
-def test_images_of_several_sizes_are_samples():
-    class Means(nn.Module):
-        def __init__(self, dim):
-            super().__init__()
-            self.dim = dim
-
-        def forward(self, images):
-            return torch.stack([image.mean((1, 2)) for image in images]).softmax(self.dim)
-
-    images = [torch.randn(3, 8 + index, 9) for index in range(4)]
-    assert kinds(Means(0), images) == {("depends-on-batch", "")}
-    assert not kinds(Means(1), images)
+# -- the switch itself ---------------------------------------------------------------------------
 
 
-def test_randomness_that_no_seed_repeats_is_one_finding():
-    def fresh_generator(self, x):
-        return x + torch.from_numpy(np.random.default_rng().standard_normal(8)).float()
+@pytest.mark.parametrize("wrong", [FlagOnly, AlwaysTrain, NeverBack, ReturnsNothing, EmptyEval])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_switch_that_does_not_switch(wrong, nested):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), wrong()) if nested else wrong()
+    kinds = {(f.kind, f.module) for f in audit(model, rows(8)).findings}
+    expected = "1" if nested else ""
+    not_followed = {(k, m) for k, m in kinds if k.endswith("-not-followed")}
+    if nested and wrong in (EmptyEval, NeverBack):
+        # A parent's eval() calls train(False) on its children, which works; a part that stays in
+        # eval mode by its own override is frozen on purpose.
+        assert not not_followed
+    else:
+        assert not_followed and {m for _, m in not_followed} == {expected}, kinds
 
-    report = audit(Calls(fresh_generator), rows(8))
-    assert [finding.kind for finding in report.findings] == ["random-in-eval"]
-    assert any("two calls with one seed differ" in note for note in report.notes)
 
-
-def test_values_that_are_not_finite_in_complex_outputs():
-    class Spectrum(nn.Module):
-        def forward(self, x):
-            return torch.fft.fft(x) * float("nan")
-
-    assert kinds(Spectrum(), rows(8)) == {("non-finite-output", "")}
+def test_modes_that_are_mixed_now():
+    torch.manual_seed(0)
+    model = trained(statistics_model(), rows(8)).train()
+    model[1].eval()
+    assert [(f.kind, f.module) for f in audit(model, rows(8)).findings] == [
+        ("thaws-with-train", "1")
+    ]
+    keep_in_eval(model[1])
+    assert audit(model, rows(8)).findings == []
+    model = trained(statistics_model(), rows(8))
+    model[4].train()
+    assert [(f.kind, f.module) for f in audit(model, rows(8)).findings] == [("mixed-modes", "4")]
 
 
 def test_follow_ups_of_a_mode_that_was_missed_say_so():
@@ -1014,6 +707,347 @@ def test_only_the_call_that_raises_is_named():
             return self.layer(x)
 
     assert {kind for kind, _ in kinds(Stubborn(), rows(8))} == {"eval-not-followed"}
+
+
+def test_a_flag_in_a_settings_object_is_named():
+    model = Calls(
+        lambda self, x: F.dropout(x, 0.5, self.settings.phase == "train"), settings=Settings()
+    )
+    (finding,) = audit(model, rows(8)).findings
+    assert finding.kind == "mode-from-elsewhere" and "settings.phase" in finding.evidence
+    assert model.inside.settings.phase == "train"
+
+
+# -- running statistics --------------------------------------------------------------------------
+
+
+def test_running_statistics():
+    data = rows(8)
+    right = trained(statistics_model(), data)
+    assert audit(right, data).findings == []
+
+    broken = copy.deepcopy(right)
+    broken[1].running_var[3] = float("nan")
+    found = {(f.kind, f.module) for f in audit(broken, data).findings}
+    assert ("non-finite-statistics", "1") in found
+    assert {m for k, m in found if k == "non-finite-statistics"} == {"1"}
+
+    never = copy.deepcopy(right)
+    never[4].reset_running_stats()
+    assert [(f.kind, f.module) for f in audit(never, data).findings] == [
+        ("statistics-never-updated", "4")
+    ]
+
+    far = audit(right, 20 * data + 50).findings
+    assert [(f.kind, f.module) for f in far] == [("statistics-far-off", "1")]
+
+
+def test_statistics_never_updated_in_a_trained_model():
+    model = statistics_model()
+    for index in (1, 4):
+        nn.init.normal_(model[index].weight, 1, 0.2)
+        nn.init.normal_(model[index].bias, 0, 0.2)
+    found = audit(model.eval(), rows(8)).findings
+    assert {(f.kind, f.module) for f in found} == {
+        ("statistics-never-updated", "1"),
+        ("statistics-never-updated", "4"),
+    }
+
+
+def test_one_layer_shared_by_unlike_streams():
+    torch.manual_seed(0)
+    data = rows(8)
+    like = trained(Shared((1.0, 0.0)), data)
+    assert audit(like, data).findings == []
+    unlike = trained(Shared((6.0, 4.0)), data)
+    assert ("shared-by-unlike-inputs", "norm") in {
+        (f.kind, f.module) for f in audit(unlike, data).findings
+    }
+
+
+def test_initial_weights_of_any_kind_are_no_finding():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    for layer in (model[0], model[3]):
+        nn.init.normal_(layer.weight, 0, 0.02)
+    nn.init.normal_(model[1].weight, 1, 0.02)
+    assert audit(model, images).findings == []
+    model.train()
+    for _ in range(3):
+        model(images)
+    assert audit(model, images).findings == []
+
+
+def test_rare_features_fit_their_statistics():
+    def bag_of_words():
+        return (torch.rand(16, 200) < 0.02).float()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(200), nn.Linear(200, 2)).train()
+    for _ in range(300):
+        model(bag_of_words())
+    assert not kinds(model, bag_of_words())
+    assert kinds(model, bag_of_words() / 4) == {("statistics-far-off", "0")}
+
+
+# -- samples in a batch --------------------------------------------------------------------------
+
+
+def test_nodes_of_a_graph_are_no_samples():
+    report = audit(Graph(), (rows(8), torch.tensor([[0, 1, 2], [1, 2, 0]])))
+    assert report.findings == [] and "graph" in report.notes[0]
+
+
+@pytest.mark.parametrize("size", [2, 3, 6, 16])
+def test_detections_that_mix_samples(size):
+    class Boxes(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.layer, self.norm = nn.Linear(6, 6), norm
+
+        def forward(self, x):
+            return [{"scores": row} for row in self.norm(self.layer(x))]
+
+    mixing = Boxes(nn.BatchNorm1d(6, track_running_stats=False))
+    assert kinds(mixing, torch.randn(size, 6)) == {("depends-on-batch", "norm")}
+    assert not kinds(Boxes(nn.LayerNorm(6)), torch.randn(size, 6))
+
+
+@pytest.mark.parametrize("shape", [(16, 5, 8), (16, 3, 8, 8), (6, 8)])
+def test_normalising_over_the_batch_by_hand(shape):
+    for wrong in (Centring(), nn.Softmax(dim=0)):
+        model = nn.Sequential(nn.Linear(8, 8), wrong, nn.Linear(8, 2))
+        assert kinds(model, torch.randn(shape)) == {("depends-on-batch", "1")}
+
+
+def test_a_norm_made_in_forward():
+    def made(count):
+        def forward(self, x):
+            for _ in range(count):
+                x = nn.BatchNorm1d(8)(x)
+            return x
+
+        return forward
+
+    for count in (1, 2):
+        assert ("depends-on-batch", "inside") in kinds(Calls(made(count)), rows(8))
+
+    def lazily(self, x):
+        if not hasattr(self, "norm"):
+            self.norm = nn.BatchNorm1d(8)
+        return self.norm(x)
+
+    assert "inside" in {module for _, module in kinds(Calls(lazily), rows(8))}
+
+
+def test_selecting_among_the_samples_is_seen_with_any_seed():
+    class TopHalf(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.expert = nn.Linear(8, 1), nn.Linear(8, 8)
+
+        def forward(self, x):
+            chosen = self.gate(x).squeeze(-1).topk(max(1, len(x) // 2)).indices
+            out = x.clone()
+            out[chosen] = self.expert(x[chosen])
+            return out
+
+    missed = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        missed += not kinds(TopHalf(), torch.randn(16, 8))
+    assert missed == 0
+
+
+def test_images_of_several_sizes_are_samples():
+    class Means(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.dim = dim
+
+        def forward(self, images):
+            return torch.stack([image.mean((1, 2)) for image in images]).softmax(self.dim)
+
+    images = [torch.randn(3, 8 + index, 9) for index in range(4)]
+    assert kinds(Means(0), images) == {("depends-on-batch", "")}
+    assert not kinds(Means(1), images)
+
+
+def test_a_recurrent_layer_before_the_culprit_is_not_blamed():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.norm, self.out = nn.Embedding(30, 8), Centring(), nn.Linear(8, 3)
+            self.layer = nn.LSTM(8, 8, batch_first=True)
+
+        def forward(self, x):
+            return self.out(self.norm(self.layer(self.embed(x))[0]))
+
+    assert kinds(Tagger(), torch.randint(0, 30, (6, 9))) == {("depends-on-batch", "norm")}
+
+
+# -- one answer: precision, seeds, history -------------------------------------------------------
+
+
+def test_half_precision_hides_no_bug():
+    model = nn.Sequential(Residual(), Residual()).bfloat16()
+    assert kinds(model, rows(32).bfloat16()) == {
+        ("random-in-eval", "0.drop"),
+        ("random-in-eval", "1.drop"),
+    }
+    norm = nn.BatchNorm1d(32, track_running_stats=False)
+    model = nn.Sequential(nn.Linear(8, 32), norm, nn.Linear(32, 4)).bfloat16()
+    assert kinds(model, rows(8).bfloat16()) == {("depends-on-batch", "1")}
+    sound = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 4))
+    assert not kinds(sound.bfloat16(), rows(8).bfloat16())
+
+
+def test_a_state_that_is_carried_gets_the_cure_for_it():
+    class Carries(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.state = nn.GRU(8, 8, batch_first=True), None
+
+        def forward(self, x):
+            out, state = self.layer(x, self.state)
+            self.state = state.detach()
+            return out
+
+    (finding,) = audit(Carries(), torch.randn(4, 5, 8)).findings
+    assert "pass it in and return it" in finding.cure
+
+    class Cache(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.keys = []
+
+        def forward(self, x):
+            self.keys.append(x.detach())
+            keys = torch.cat(self.keys)
+            return (x @ keys.T).softmax(-1) @ keys
+
+    model = nn.Sequential(nn.Linear(8, 8), Cache(), nn.Linear(8, 2))
+    assert ("depends-on-history", "1") in kinds(model, rows(8))
+
+
+def test_randomness_that_no_seed_repeats_is_one_finding():
+    def fresh_generator(self, x):
+        return x + torch.from_numpy(np.random.default_rng().standard_normal(8)).float()
+
+    report = audit(Calls(fresh_generator), rows(8))
+    assert [finding.kind for finding in report.findings] == ["random-in-eval"]
+    assert any("two calls with one seed differ" in note for note in report.notes)
+
+
+def test_values_that_are_not_finite_in_complex_outputs():
+    class Spectrum(nn.Module):
+        def forward(self, x):
+            return torch.fft.fft(x) * float("nan")
+
+    assert kinds(Spectrum(), rows(8)) == {("non-finite-output", "")}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_answer_that_hangs_on_the_fast_path_is_noted():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+            self.encoder, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(8, 2)
+
+        def forward(self, x, hidden):
+            return self.head(self.encoder(x, src_key_padding_mask=hidden).mean(1))
+
+    torch.manual_seed(0)
+    model, x = Pooled().eval(), torch.randn(2, 5, 8)
+    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    assert any("fast path" in note for note in audit(model, (x, padded)).notes)
+    whole = torch.zeros(2, 5, dtype=torch.bool)
+    assert not any("fast path" in note for note in audit(model, (x, whole)).notes)
+
+
+# -- the model is left as it was -----------------------------------------------------------------
+
+
+def test_a_hook_that_knows_the_model_leaves_the_model_alone():
+    model = Hooked().eval()
+    before = model.mean.clone()
+    found = audit(model, rows(8)).findings
+    assert "moves-in-eval" in {finding.kind for finding in found}
+    assert torch.equal(model.mean, before) and model.seen == {}
+
+
+def test_an_attribute_that_cannot_be_copied_is_put_back():
+    model = Calls(lambda self, x: self.box.__setitem__("n", self.box["n"] + 1) or x)
+    model.inside.box = {"lock": threading.Lock(), "n": 0}
+    assert audit(model, rows(8)).findings == []
+    assert model.inside.box["n"] == 0
+
+
+def test_global_switches_are_put_back_even_after_an_error():
+    def forward(self, x):
+        torch.set_default_dtype(torch.float64)
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(ValueError, match=r"Calls fails on them.*on purpose"):
+        audit(Calls(forward), rows(8))
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_recurrent_model_is_copied_too():
+    layer, x = nn.LSTM(8, 8), torch.randn(7, 5, 8)
+    out, _ = layer(x)
+    audit(layer, x)
+    out.sum().backward()  # would fail if a weight had been written to
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.generator = nn.GRU(8, 8, batch_first=True), np.random.default_rng(0)
+
+        def forward(self, x):
+            return self.layer(x * self.generator.random() if self.training else x)[0]
+
+    model = Own()
+    before = str(model.generator.bit_generator.state)
+    assert not kinds(model, torch.randn(4, 5, 8))
+    assert str(model.generator.bit_generator.state) == before
+
+
+def test_a_compiled_part_is_run_as_it_was_written():
+    from torch.nn.modules import module as torch_module
+
+    hooks = len(torch_module._global_forward_hooks_with_kwargs)
+    part = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.2))
+    compiled = torch.compile(part, backend=lambda graph, inputs: graph)
+    assert not kinds(nn.Sequential(compiled, nn.Linear(8, 2)), rows(8))
+    assert len(torch_module._global_forward_hooks_with_kwargs) == hooks
+
+
+# -- arguments and reports -----------------------------------------------------------------------
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(TypeError, match="model is a str"):
+        audit("net", rows(8))
+    with pytest.raises(ValueError, match=r"lazy parameters \(weight"):
+        audit(nn.LazyLinear(3), rows(8))
+    with pytest.raises(ValueError, match="the model on meta"):
+        audit(nn.Linear(8, 3, device="meta"), rows(8))
+    model = nn.Linear(8, 3).train()
+    with pytest.raises(ValueError, match="fails on them in eval mode"):
+        audit(model, rows(5))
+    assert model.training
+
+
+def test_keyword_arguments_and_dicts_reach_the_model():
+    assert audit(nn.Bilinear(8, 8, 3), rows(8), {"input2": rows(8)}).findings == []
+
+    class Takes(nn.Module):
+        def forward(self, batch):
+            return {"out": batch["x"] - batch["x"].mean(0)}
+
+    for inputs in ({"x": rows(8)}, ({"x": rows(8)},)):
+        assert [f.kind for f in audit(Takes(), inputs).findings] == ["depends-on-batch"]
 
 
 def test_a_report_prints_renders_and_raises():
@@ -1050,20 +1084,184 @@ def test_the_command(tmp_path, capsys):
     assert "expected sizes such as" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_an_answer_that_hangs_on_the_fast_path_is_noted():
-    class Pooled(nn.Module):
+# -- what others write, send and override ------------------------------------------------------
+
+
+class WritesNoise(nn.Module):
+    """A parent that draws the weight of a plain child."""
+
+    def __init__(self):
+        super().__init__()
+        self.child = nn.Linear(8, 8, bias=False)
+        self.raw = nn.Parameter(self.child.weight.detach().clone())
+        del self.child.weight
+
+    def forward(self, x):
+        self.child.weight = F.dropout(self.raw, 0.5)
+        return self.child(x)
+
+
+def test_who_wrote_a_weight_is_blamed_and_not_who_used_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), WritesNoise())
+    assert kinds(model, rows(8)) == {("random-in-eval", "1")}
+
+
+Pair = namedtuple("Pair", "x weight")
+
+
+@dataclasses.dataclass
+class Record:
+    x: torch.Tensor
+    weight: torch.Tensor
+
+
+class CentredPair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, batch):
+        x, weight = (batch["x"], batch["weight"]) if isinstance(batch, UserDict) else (
+            batch.x, batch.weight
+        )  # fmt: skip
+        h = self.layer(x) * weight[:, None]
+        return h - h.mean(0)
+
+
+@pytest.mark.parametrize("kind", [Pair, Record, lambda x, weight: UserDict(x=x, weight=weight)])
+def test_samples_are_found_in_containers_of_any_class(kind):
+    torch.manual_seed(0)
+    batch = kind(rows(8), torch.ones(len(rows(8))))
+    assert ("depends-on-batch", "") in kinds(CentredPair(), batch)
+
+
+class Overridden(nn.Linear):
+    gain = 2.0
+
+    def eval(self):
+        super().eval()
+        self.gain = 1.0
+        return self
+
+    def forward(self, x):
+        return self.gain * super().forward(x)
+
+
+def test_an_eval_that_nobody_calls_is_named():
+    assert ("eval-not-followed", "0") in kinds(nn.Sequential(Overridden(8, 8)), rows(8))
+    assert kinds(Overridden(8, 8), rows(8)) == set()
+
+
+class Yields(nn.Linear):
+    def forward(self, x):
+        for _ in range(2):
+            x = F.dropout(super().forward(x))
+            yield x
+
+
+def test_a_forward_that_yields_is_run():
+    assert ("random-in-eval", "") in kinds(Yields(8, 8), rows(8))
+
+
+class Attends(nn.Module):
+    """The largest score of all is subtracted, which is exact where each row keeps a token."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.score = nn.Embedding(20, 4), nn.Linear(4, 1)
+
+    def forward(self, tokens, mask):
+        x = self.embed(tokens)
+        weight = self.score(x)[..., 0].masked_fill(mask == 0, float("-inf")).softmax(-1)
+        pooled = (weight[..., None] * x).sum(1)
+        return (pooled - pooled.max()).softmax(-1)
+
+
+def test_companions_are_inputs_that_could_have_been_sent():
+    torch.manual_seed(0)
+    tokens, mask = torch.randint(1, 20, (6, 8)), torch.ones(6, 8, dtype=torch.int64)
+    mask[1, 6:] = mask[3, 5:] = 0
+    assert kinds(Attends(), tokens, mask) == set()
+
+
+@pytest.mark.parametrize("atoms", [(5, 6, 7, 9), (4, 6, 7, 9), (3, 3, 3)])
+def test_a_list_whose_entries_are_samples_of_any_size(atoms):
+    class Molecules(nn.Module):
         def __init__(self):
             super().__init__()
-            layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
-            self.encoder, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(8, 2)
+            self.layer = nn.Linear(5, 2)
 
-        def forward(self, x, hidden):
-            return self.head(self.encoder(x, src_key_padding_mask=hidden).mean(1))
+        def forward(self, molecules):
+            return torch.stack([self.layer(atoms).relu().sum(0) for atoms in molecules])
 
     torch.manual_seed(0)
-    model, x = Pooled().eval(), torch.randn(2, 5, 8)
-    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
-    assert any("fast path" in note for note in audit(model, (x, padded)).notes)
-    whole = torch.zeros(2, 5, dtype=torch.bool)
-    assert not any("fast path" in note for note in audit(model, (x, whole)).notes)
+    assert kinds(Molecules(), [torch.randn(count, 5) for count in atoms]) == set()
+
+
+def notes(model, inputs):
+    return " ".join(audit(model, inputs).notes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_notes_are_true_or_absent():
+    torch.manual_seed(0)
+    constant = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+    nn.init.zeros_(constant[1].weight)
+    assert "does not depend on the input" in notes(constant, rows(8))
+    assert "does not depend" not in notes(nn.Linear(8, 2), rows(8))
+    spectral = torch.nn.utils.spectral_norm(nn.Linear(64, 64))
+    x = torch.randn(16, 64)
+    assert "has not settled" in notes(spectral, x)
+    for _ in range(50):
+        spectral(x)
+    assert "has not settled" not in notes(spectral, x)
+    norm = nn.InstanceNorm2d(3, track_running_stats=True)
+    for _ in range(200):
+        norm(torch.randn(4, 3, 8, 8))
+    assert "so few batches" not in notes(norm, torch.randn(4, 3, 8, 8))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_modes_are_read_as_they_were_handed_over(in_place):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1), nn.Linear(8, 2)).eval()
+    if in_place:
+        model.lock = threading.Lock()  # cannot be copied
+    model[1].train()
+    assert ("mixed-modes", "1") in kinds(model, rows(8))
+
+
+def test_ids_that_rounding_flips_are_no_difference():
+    class Ids(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.rnn = nn.Embedding(200, 32), nn.LSTM(32, 64, batch_first=True)
+            self.head = nn.Linear(64, 400)
+
+        def forward(self, tokens):
+            return self.head(self.rnn(self.embed(tokens))[0]).argmax(-1)
+
+    for seed in range(2):
+        torch.manual_seed(seed)
+        tokens = torch.randint(0, 200, (6, 60))
+        assert kinds(Ids().to(torch.bfloat16), tokens) == set()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_modules_under_torch_func():
+    class Ensemble(nn.Module):
+        def __init__(self):
+            super().__init__()
+            nets = [nn.Sequential(nn.Linear(8, 4), nn.Tanh()) for _ in range(3)]
+            stacked, _ = torch.func.stack_module_state(nets)
+            self.names = list(stacked)
+            self.stacked = nn.ParameterList(value.detach() for value in stacked.values())
+            self.base = [copy.deepcopy(nets[0]).to("meta")]
+
+        def forward(self, x):
+            def one(weights):
+                return torch.func.functional_call(self.base[0], weights, (x,))
+
+            return torch.func.vmap(one)(dict(zip(self.names, self.stacked))).mean(0)
+
+    assert kinds(Ensemble(), rows(8)) == set()

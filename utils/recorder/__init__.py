@@ -178,10 +178,7 @@ class Recorder:
             names = first_few([cls.__name__ for cls in self._unwatched])
             notes.append(f"calls of {names}: a class that cannot be changed cannot be watched")
         if log.calls_from_other_threads:
-            notes.append(
-                f"{log.calls_from_other_threads} calls from another thread than the one that "
-                "began the recording"
-            )
+            notes.append("calls from another thread than the one that began the recording")
         if log.calls_of_copies and not self.among_others:
             notes.append(f"{log.calls_of_copies} calls of copies of the model")
         added = self.parts.added()

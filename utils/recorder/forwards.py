@@ -79,8 +79,10 @@ class ForwardLog:
         What was measured in each situation.
     forwards, steps
         How many there were.
-    calls_from_other_threads, calls_of_copies
-        Calls that were seen and not watched.
+    calls_from_other_threads
+        Whether there were any, which are not watched.
+    calls_of_copies
+        How many were seen, and not watched.
     """
 
     def __init__(self, parts: ModelMap) -> None:
@@ -88,7 +90,7 @@ class ForwardLog:
         self.segments: Segments[Situation] = Segments()
         self.measured: dict[Situation, Measured] = {}
         self.forwards = self.steps = 0
-        self.calls_from_other_threads = self.calls_of_copies = 0
+        self.calls_from_other_threads, self.calls_of_copies = False, 0
         self._callers, self._situations = CallerFinder(), SituationFinder(parts)
         self._statistics = StatisticsWatch(parts.listening)
         self._thread = threading.get_ident()
@@ -122,7 +124,7 @@ class ForwardLog:
             self._notice_stranger(module)
             return False
         if threading.get_ident() != self._thread:
-            self.calls_from_other_threads += 1
+            self.calls_from_other_threads = True
             return False
         if args and isinstance(args[0], torch.fx.Proxy):  # torch.fx reads the model, with no data
             return False
