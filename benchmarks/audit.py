@@ -12,7 +12,7 @@ from benchmarks.interleaved import ratios, report
 from utils.audit import audit
 
 
-def run(rounds: int = 3) -> list[str]:
+def run(rounds: int = 2) -> list[str]:
     """Compare on a batch of 16 images."""
     torch.manual_seed(0)
     widths = [3, 64, 128, 256, 512, 512, 512, 512]

@@ -29,7 +29,7 @@ ROWS = 12_000
 """About as many as common test sets have; the digits are gone through several times."""
 
 
-def run(rounds: int = 15) -> list[str]:
+def run(rounds: int = 8) -> list[str]:
     """Compare on 12,000 rows of the digits, in batches of 64; then memory, in batches of 8."""
     torch.manual_seed(0)
     model = digits_mlp().eval()

@@ -13,7 +13,7 @@ from benchmarks.interleaved import ratios, report
 BASELINE = "no_grad"
 
 
-def run(rounds: int = 60) -> list[str]:
+def run(rounds: int = 20) -> list[str]:
     """Compare the three gradient modes on many small and on a few large operations."""
     for title, depth, width, rows in (
         ("50 layers of 8", 50, 8, 1),

@@ -14,7 +14,7 @@ from utils.models import digits_mlp
 from utils.recorder import record
 
 
-def run(rounds: int = 30) -> list[str]:
+def run(rounds: int = 12) -> list[str]:
     """Compare three epochs of a small MLP on the digits, and steps of a small CNN."""
     torch.manual_seed(0)
     batches = 3 * list(digits_loaders(batch_size=64).train)
