@@ -11,17 +11,26 @@ from statistics import median
 def ratios(
     contestants: Mapping[str, Callable[[], object]], *, rounds: int, baseline: str
 ) -> dict[str, float]:
-    """Time each function once a round, all in turn; return median times over the baseline's."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    """Time each function once a round, all in turn; return median ratios to the baseline.
+
+    A ratio is taken within a round, and every other round goes backwards: a machine that is slow
+    for a while is so for all.
+    """
+    over_baseline: dict[str, list[float]] = {name: [] for name in contestants}
+    order = list(contestants)
     for contestant in contestants.values():
         contestant()  # warm up
     for _ in range(rounds):
-        for name, contestant in contestants.items():
+        times = {}
+        for name in order:
             gc.collect()
             start = time.perf_counter()
-            contestant()
-            times[name].append(time.perf_counter() - start)
-    return {name: median(taken) / median(times[baseline]) for name, taken in times.items()}
+            contestants[name]()
+            times[name] = time.perf_counter() - start
+        for name, taken in times.items():
+            over_baseline[name].append(taken / times[baseline])
+        order.reverse()
+    return {name: median(found) for name, found in over_baseline.items()}
 
 
 def report(

@@ -19,7 +19,7 @@ class Handler(SimpleHTTPRequestHandler):
         status = 200
         if not path.is_file():
             path, status = Path(self.directory, "404.html"), 404
-        body = path.read_bytes()
+        body = path.read_bytes() if path.is_file() else b""
         self.send_response(status)
         if path.suffix in TEXT:
             body = gzip.compress(body, 9)

@@ -878,6 +878,31 @@ def test_training_and_evaluation_at_one_line(pattern):
     assert seen(program, model) == {"evaluated-in-train-mode", "graph-never-used"}
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_an_evaluation_after_many_steps_at_one_line(gradients):
+    """After many regular steps a forward is taken to have one; the first that has none ends it."""
+    p = Program()
+    p.data = batches(40)
+
+    def go_through(data, step):
+        for x, y in data:
+            loss = loss_of(p.model(x), y)
+            if step:
+                p.optimizer.zero_grad()
+                loss.backward()
+                p.optimizer.step()
+
+    with record(p.model) as recording:
+        go_through(p.data, step=True)
+        with torch.set_grad_enabled(gradients):
+            go_through(p.data[:10], step=False)
+    used = {}
+    for phase in recording.phases:
+        used[phase.use] = used.get(phase.use, 0) + phase.forwards
+    assert used == {"none": 10, "step": 40}
+    assert recording.findings[0].kind == "evaluated-in-train-mode"
+
+
 def test_evaluation_under_a_checkpoint():
     model = net()
     optimizer = sgd(model)

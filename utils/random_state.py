@@ -66,4 +66,5 @@ def seed_everything(seed: int) -> None:
 
 
 def global_random_state() -> tuple[Any, ...]:
-    return torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    kind, keys, *rest = np.random.get_state()
+    return torch.get_rng_state(), random.getstate(), (kind, keys.tobytes(), *rest)  # type: ignore[attr-defined]

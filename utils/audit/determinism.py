@@ -59,9 +59,23 @@ def detect_non_finite_output(context: AuditContext) -> None:
 
 
 def detect_randomness(context: AuditContext) -> None:
-    """Two calls on one input, in eval mode, with different seeds."""
+    """Two calls on one input, in eval mode, with different seeds.
+
+    Where the first one drew no random numbers, a call with the same seed decides: see
+    :func:`detect_state_and_history`.
+    """
+    if not context.base.used_randomness:
+        return
     large = sum(parameter.numel() for parameter in context.rerun.model.parameters()) > LARGE
-    last = (SEEDS_TRIED // 4 if large else SEEDS_TRIED) if context.base.used_randomness else 2
+    last = SEEDS_TRIED // 4 if large else SEEDS_TRIED
+    _try_seeds(context, last)
+    if not context.random:
+        context.notes.append(
+            f"random numbers: eval mode draws them, and {last} seeds gave one answer"
+        )
+
+
+def _try_seeds(context: AuditContext, last: int) -> None:
     for seed in range(2, last + 1):
         other = context.run_or_note("a second call", training=False, seed=seed)
         if other is None:
@@ -77,10 +91,6 @@ def detect_randomness(context: AuditContext) -> None:
             context.random = True
             _repeat(context)
             return
-    if context.base.used_randomness:
-        context.notes.append(
-            f"random numbers: eval mode draws them, and {last} seeds gave one answer"
-        )
 
 
 def _repeat(context: AuditContext) -> None:
@@ -101,6 +111,10 @@ def detect_state_and_history(context: AuditContext) -> None:
     _note_constant_output(context, history)
     if history.left_alone():
         return
+    if not context.base.used_randomness:
+        _try_seeds(context, 2)  # a source of its own, that no seed governs
+        if not context.repeatable:
+            return
     moved = history.changed(2, 3)
     generators = set()
     for module_name, name, _ in moved:

@@ -109,7 +109,7 @@ class Recorder:
         self.recording = Recording(name or type(model).__name__)
         self._on_purpose = tuple(on_purpose)
         self._log = ForwardLog(self.parts)
-        self.classes = interception.classes_to_watch(self.parts.parts.values())
+        self.classes = interception.classes_to_watch(self.parts.worth_watching())
         self._failure: Exception | None = None
 
     def __enter__(self) -> Recording:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -31,6 +31,13 @@ from .situations import Situation, SituationFinder
 
 MAX_PENDING = 256
 """Forwards that may wait for their backward pass before they count as not used."""
+REGULAR = 16
+"""Forwards of a situation, each with its own step, after which the next is taken to have one.
+
+A hook in the backward pass of a small network costs as much as one of its layers. Where the step
+does not come before the next forward, the one that was taken for granted counts as not used, and
+all are watched again.
+"""
 
 
 @dataclass(slots=True)
@@ -98,6 +105,8 @@ class ForwardLog:
         self._pending: deque[Forward] = deque()
         self._used: deque[Forward] = deque(maxlen=16 * MAX_PENDING)
         self._recent: deque[tuple[int, Any, Forward]] = deque(maxlen=2)
+        self._regular: Counter[Situation] = Counter()
+        self._granted: Forward | None = None
         self._strangers: dict[int, bool] = {}
         self._owned: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
         self._last_optimizer: tuple[ref[Optimizer] | None, bool] = (None, False)
@@ -130,6 +139,9 @@ class ForwardLog:
             return False
         if in_backward_pass():  # a checkpoint that runs again
             return False
+        if self._granted is not None:
+            self._granted = None
+            self._regular.clear()
         if self._used:
             self._notice_steps_by_hand()
             self._notice_cleared_gradients()
@@ -153,6 +165,10 @@ class ForwardLog:
         if forward is None:
             return
         situation = forward.situation
+        if self._regular[situation] >= REGULAR:
+            self._granted, forward.graph = forward, True
+            self._wait(forward)
+            return
         forward.input_needs_gradient = _needs_gradient(args, kwargs)
         outputs = _tensors(output)
         if situation.gradients == "on":
@@ -167,6 +183,10 @@ class ForwardLog:
             if tensor.grad_fn is not None:
                 forward.graph = True
                 self._watch_backward(tensor.grad_fn, forward)
+        self._wait(forward)
+
+    def _wait(self, forward: Forward) -> None:
+        """Keep a forward open, in the order in which they came."""
         self._pending.append(forward)
         if len(self._pending) > MAX_PENDING:
             self._settle(self._pending.popleft())
@@ -230,11 +250,24 @@ class ForwardLog:
             owned = self._owns(optimizer)
             self._last_optimizer = ref(optimizer), owned
         if owned:
+            self._notice_regularity()
             self._count_step()
             self._values = None  # to be read again only where a step by hand may have been
         else:
             for forward in self._used:
                 forward.used_by_another_step = True
+
+    def _notice_regularity(self) -> None:
+        """Whether one forward has led to this step, and to nothing else."""
+        if self._granted is not None:
+            self._granted.use, self._granted = "step", None
+        elif len(self._used) == 1 and self._used[0].index == self.forwards - 1:
+            forward = self._used[0]
+            beside = forward.fed_to_trained_network or forward.used_by_another_step
+            if not (beside or forward.input_needs_gradient or forward.gradients_cleared):
+                self._regular[forward.situation] += 1
+        elif self._used:
+            self._regular.clear()
 
     def _owns(self, optimizer: Optimizer) -> bool:
         """Whether an optimiser has a weight of the model among its own."""

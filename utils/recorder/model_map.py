@@ -74,6 +74,10 @@ class ModelMap:
             found = self._inside.get(id(uncompiled(module)))
         return found
 
+    def worth_watching(self) -> list[nn.Module]:
+        """The parts that :meth:`find` knows, and the root."""
+        return [self.root, *(self.parts[name] for name, _ in self._inside.values())]
+
     def layers_of(self, name: str) -> list[tuple[str, nn.Module]]:
         """The layers inside a part that listen."""
         return self._inside[id(self.parts[name])][1]

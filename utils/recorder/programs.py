@@ -131,10 +131,7 @@ class ProgramRecorder:
         multiprocessing.process.BaseProcess.start = counted  # type: ignore
 
     def _is_new(self, module: nn.Module) -> bool:
-        if id(module) in self._parts:
-            return False
-        aside = self._aside.get(id(module))
-        return aside is None or aside() is not module
+        return id(module) not in self._parts and id(module) not in self._aside
 
     def _meet(self, module: nn.Module, frame: FrameType) -> bool:
         """Watch the model that a new module is or belongs to, unless it is none."""
@@ -181,8 +178,10 @@ class ProgramRecorder:
 
     def _leave(self, *modules: nn.Module) -> None:
         """Ask no more what some modules are."""
+        aside = self._aside
         for module in modules:
-            self._aside[id(module)] = ref(module)
+            key = id(module)
+            aside[key] = ref(module, lambda _, key=key: aside.pop(key, None))  # type: ignore[misc]
 
     def _let_go(self) -> None:
         """End the recordings of models that nobody but their recorder holds any more."""
