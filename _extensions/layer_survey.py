@@ -28,7 +28,9 @@ COLUMNS: dict[str, Callable[[LayerBehaviour], str]] = {
     "Rows mix in": _unless_container(lambda record: record.where(lambda m: m.mixes_rows_in or ())),
     "Rounds": _unless_container(
         lambda record: " or ".join(
-            m.arguments or "yes" for m in record.measurements if m.differs_by_rounding
+            m.arguments or "yes"
+            for m in record.measurements
+            if m.differs_by_rounding or m.rounds_without_gradients
         )
     ),
 }

@@ -83,6 +83,19 @@ def test_the_fast_path_rounds(records):
     assert not records["Linear"].differs_by_rounding
 
 
+def test_what_the_gradient_switch_changes_in_eval_mode(records):
+    attention = {name for name, record in records.items() if record.differs_by_rounding}
+    rounding = {name for name, record in records.items() if record.rounds_without_gradients}
+    assert attention <= rounding
+    # The path of oneDNN, where this PyTorch has it.
+    assert rounding - attention <= {"LSTM"}
+
+
+def test_a_padding_mask_makes_an_encoder_without_dropout_differ(records):
+    differing = [m.arguments for m in records["TransformerEncoder"].measurements if m.differs]
+    assert "with batch_first and a padding mask, without dropout" in differing
+
+
 def test_measure_sees_a_row_that_looks_at_its_neighbours():
     class Centred(nn.Module):
         def forward(self, x):

@@ -78,6 +78,9 @@ def _known_to_listen(module: nn.Module) -> bool | None:
         return bool(layer.dropout > 0 and layer.num_layers > 1)
     if isinstance(module, nn.MultiheadAttention) or name == "MultiheadAttention":
         return bool(layer.dropout > 0)
+    if isinstance(module, nn.TransformerEncoder):
+        # Without gradients, eval mode leaves padded positions out, and writes zeros there.
+        return bool(getattr(module, "use_nested_tensor", False))
     hooked = any(True for _ in forward_pre_hooks(module))
     return False if type(module).__module__.startswith("torch.nn.modules") and not hooked else None
 

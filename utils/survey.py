@@ -31,6 +31,8 @@ class Measurement:
         Whether the outputs of the two modes differ by more than rounding.
     differs_by_rounding
         Whether they differ by rounding: eval mode takes another path to the same result.
+    rounds_without_gradients
+        Whether eval mode rounds differently where no gradients are recorded.
     random_in
         The modes in which two calls on one input differ.
     moves_in
@@ -43,6 +45,7 @@ class Measurement:
     arguments: str
     differs: bool
     differs_by_rounding: bool
+    rounds_without_gradients: bool
     random_in: tuple[str, ...]
     moves_in: dict[str, tuple[str, ...]]
     mixes_rows_in: tuple[str, ...] | None
@@ -90,6 +93,11 @@ class LayerBehaviour:
     def differs_by_rounding(self) -> bool:
         """Whether eval mode takes another path that rounds differently, in some configuration."""
         return any(m.differs_by_rounding for m in self.measurements)
+
+    @property
+    def rounds_without_gradients(self) -> bool:
+        """Whether eval mode rounds differently without gradients, in some configuration."""
+        return any(m.rounds_without_gradients for m in self.measurements)
 
     def where(self, of: Callable[[Measurement], Collection[str]]) -> str:
         """Say in which modes something holds, and in which configurations if not in all.
@@ -254,12 +262,18 @@ def measure(
             alone, in_company = outputs[mode], call(1, *_other_rows(given))
             if rows and not _close(alone[0], in_company[0]):
                 mixes.append(mode)
+        layer.load_state_dict(start)
+        torch.manual_seed(1)
+        with torch.enable_grad():
+            recorded = _flat(layer(*given)).detach()
     same = torch.equal(outputs["train"], outputs["eval"])
     close = _close(outputs["train"], outputs["eval"])
     return Measurement(
         arguments=arguments,
         differs=not close,
         differs_by_rounding=close and not same,
+        rounds_without_gradients=_close(recorded, outputs["eval"])
+        and not torch.equal(recorded, outputs["eval"]),
         random_in=tuple(random_in),
         moves_in=moves_in,
         mixes_rows_in=tuple(mixes) if rows else None,

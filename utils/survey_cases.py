@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -209,6 +209,16 @@ def layer_cases() -> dict[str, Case | str]:
             inputs,
             "dropout",
         )
+    masked = "with batch_first and a padding mask, without dropout"
+    whole = cases["TransformerEncoder"]
+    assert isinstance(whole, Case)
+    padding = torch.arange(5).expand(4, 5) >= torch.tensor([[5], [4], [3], [3]])
+    cases["TransformerEncoder"] = replace(
+        whole,
+        builds={**whole.builds, masked: partial(makers["TransformerEncoder"][1], 0.0)},
+        inputs_of={masked: lambda: (torch.randn(4, 5, 8), None, padding)},
+        decides="dropout; a padding mask where no gradients are recorded",
+    )
 
     # Losses: one number for a batch
     def loss(name: str, inputs: Callable[[], tuple[Any, ...]], *args: Any) -> None:
