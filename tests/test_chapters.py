@@ -1,5 +1,6 @@
 """The notebooks themselves: nothing stale, nothing of this machine, nothing unreadable."""
 
+import ast
 import json
 import re
 from itertools import pairwise
@@ -172,16 +173,24 @@ def test_each_prediction_is_a_guess_that_a_later_cell_judges(path):
         assert found[3] == "not this time"  # the stored guess is the common wrong answer
 
 
+def statements(cell):
+    """How many statements a cell holds, those inside others counted too."""
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source(cell))))
+
+
 @each_chapter
-def test_cells_are_short(path):
-    lengths = sorted(
-        sum(bool(line.strip()) for line in source(cell).splitlines())
-        for cell in cells(path, "code")
-        if "remove-cell" not in tags(cell)
+def test_cells_read_like_sentences(path):
+    code = [cell for cell in cells(path, "code") if "remove-cell" not in tags(cell)]
+    counts = sorted(
+        statements(cell)
+        for cell in code
+        if not {"hide-input", "prediction", "exercise", "solution"} & set(tags(cell))
     )
-    assert lengths[-1] <= 25
-    assert lengths[int(0.9 * (len(lengths) - 1))] <= 16
-    assert lengths[len(lengths) // 2] <= 8
+    assert counts[len(counts) // 2] <= 5
+    assert counts[int(0.9 * len(counts))] < 10
+    for line in "\n".join(source(cell) for cell in code).splitlines():
+        assert len(line) <= 86, line
+        assert not re.match(r"\s*[)\]}].*\s#\s", line), f"a comment behind a bracket: {line}"
 
 
 @each_chapter

@@ -42,7 +42,8 @@ def evaluating(model: ModuleT) -> Iterator[ModuleT]:
     Yields
     ------
     nn.Module
-        The same model, in evaluation mode.
+        The same model, after ``model.eval()``. What that does not reach, a layer in a list or
+        behind an override of ``train``, stays as it was; see :func:`utils.audit.audit`.
 
     Raises
     ------
@@ -195,7 +196,8 @@ def keep_in_eval(module: ModuleT) -> ModuleT:
     Holds for the module and all the submodules that it has now, through :func:`copy.deepcopy`,
     pickling and ``torch.save``. Parameters, buffers and ``state_dict`` are left alone: gradients
     still flow, and an optimiser still moves the parameters that it was given. What is put into it
-    later, a new head for one, follows ``train()`` and ``eval()`` as usual.
+    later, a new head for one, follows ``train()`` and ``eval()`` as usual. What builds a new module
+    in its place, such as ``convert_sync_batchnorm``, loses the hold: freeze afterwards.
 
     Parameters
     ----------
