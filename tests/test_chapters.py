@@ -194,6 +194,14 @@ def test_cells_read_like_sentences(path):
 
 
 @each_chapter
+def test_no_value_is_shown_by_accident(path):
+    for cell in cells(path, "code"):
+        for output in cell["outputs"]:
+            if output["output_type"] == "execute_result":
+                assert "mode_table" in source(cell).splitlines()[-1], source(cell)
+
+
+@each_chapter
 def test_what_is_defined_is_called(path):
     code = "\n".join(source(cell) for cell in cells(path, "code"))
     for name in re.findall(r"^(?:def|class) (\w+)", code, flags=re.MULTILINE):
