@@ -189,6 +189,23 @@ def test_threads_may_be_set_before_torch_is_imported(record):
     assert record(source, env=environment).stdout.strip() == "1"
 
 
+def test_to_ask_whether_torch_is_there_does_not_import_it(record):
+    asked = "import importlib.util\nassert importlib.util.find_spec('torch')\n"
+    done = record(asked + WRONG)
+    assert done.returncode == 1 and "evaluated-in-train-mode" in done.stderr
+
+
+def test_a_model_that_gets_a_new_head_between_two_forwards_of_a_step(record):
+    source = COMMON + (
+        "model = Net().eval()\nlook(model)\nmodel.head = nn.Linear(16, 4)\nmodel.train()\n"
+        "optimizer = torch.optim.SGD(model.parameters(), 0.1)\n"
+        "for _ in range(5):\n    optimizer.zero_grad()\n"
+        "    criterion(model.head(model.body(X)), Y).backward()\n    optimizer.step()\n"
+    )
+    done = record(source)
+    assert done.returncode == 0 and "no findings" in done.stderr, done.stderr
+
+
 def test_under_torchrun_equal_findings_are_said_once(tmp_path):
     (tmp_path / "train.py").write_text(
         "import torch.distributed as dist\ndist.init_process_group('gloo')\n"

@@ -171,8 +171,12 @@ def _record(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if os.getpid() != process:  # a child that the program has forked
         return status
     if not recorders:
-        print("evalmode: the program did not import torch", file=sys.stderr)
-        return status
+        imported = "torch" in sys.modules
+        why = (
+            "how it imports torch was not seen" if imported else "the program did not import torch"
+        )
+        print(f"evalmode: nothing was recorded: {why}", file=sys.stderr)
+        return status or int(imported)
     program = recorders[0]
     program.stop()
     return _report(program, given, status)

@@ -80,22 +80,27 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     """Calls a function once a package has been imported."""
 
     def __init__(self, name: str, then: Callable[[], object]) -> None:
-        self._name, self._then = name, then
+        self._name, self._then, self._asking = name, then, False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != self._name:
+        if name != self._name or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._asking = True  # the others, who find it; to be asked does not import it
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asking = False
         if spec is None or spec.loader is None:
             return spec
-        run, then = spec.loader.exec_module, self._then
+        run = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
             run(module)
-            then()
+            self._then()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

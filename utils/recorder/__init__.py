@@ -145,11 +145,11 @@ class Recorder:
         self._handle = register_optimizer_step_post_hook(self._log.on_optimizer_step)
         self._unwatched = interception.start(self)
 
-    def stop(self) -> None:
-        """Watch no more, and judge what was seen."""
+    def stop(self, *, midway: bool = False) -> None:
+        """Watch no more, and judge what was seen; ``midway`` as in :meth:`ForwardLog.close`."""
         interception.stop(self)
         self._handle.remove()
-        self._log.close()
+        self._log.close(midway=midway)
         recording, log = self.recording, self._log
         segments = list(log.segments)
         phases = phases_of(segments)

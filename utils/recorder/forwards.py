@@ -191,10 +191,21 @@ class ForwardLog:
         if len(self._pending) > MAX_PENDING:
             self._settle(self._pending.popleft())
 
-    def close(self) -> None:
-        """Settle what is open: nothing more will become of it."""
+    def close(self, *, midway: bool = False) -> None:
+        """Settle what is open: nothing more will become of it.
+
+        Parameters
+        ----------
+        midway
+            Whether the program goes on with the last outputs: then nothing is said of those.
+        """
         self._notice_steps_by_hand()
         self._statistics.close(last=True)
+        while midway and self._pending and self._pending[-1].graph:
+            if self._pending[-1].use != "none":
+                break
+            self._pending.pop()
+            self.forwards -= 1
         while self._pending:
             self._settle(self._pending.popleft())
 

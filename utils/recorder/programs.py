@@ -106,7 +106,8 @@ class ProgramRecorder:
         if self._beyond:
             self.notes.append(f"{self._beyond} more models: {MAX_MODELS} are watched at a time")
         if self._children:
-            self.notes.append(f"what ran in {self._children} processes that the program started")
+            plural = "es" if self._children > 1 else ""
+            self.notes.append(f"what ran in {self._children} process{plural} of the program's own")
         missing = self._names - {word for name in self.seen for word in name.strip(")").split(" (")}
         if missing:
             called = ", ".join(self.seen) or "none"
@@ -191,12 +192,12 @@ class ProgramRecorder:
                 self._parts -= {id(part) for part in recorder.parts.parts.values()}
                 self._drop(recorder)
 
-    def _drop(self, recorder: Recorder) -> None:
+    def _drop(self, recorder: Recorder, *, midway: bool = False) -> None:
         self._recorders = [pair for pair in self._recorders if pair[0] is not recorder]
-        self._end(recorder)
+        self._end(recorder, midway=midway)
 
-    def _end(self, recorder: Recorder) -> None:
-        recorder.stop()
+    def _end(self, recorder: Recorder, *, midway: bool = False) -> None:
+        recorder.stop(midway=midway)
         if recorder.recording.forwards:
             self._ended.append(recorder)
         recorder.forget()
@@ -204,7 +205,7 @@ class ProgramRecorder:
     def _take_up(self, recorder: Recorder, model: nn.Module) -> None:
         """End the recording of what has turned out to be a part of a larger model."""
         is_the_same = model is recorder.parts.root  # with modules that were added to it
-        self._drop(recorder)
+        self._drop(recorder, midway=True)
         if recorder.recording.forwards and not is_the_same:
             recorder.recording.notes.append(
                 f"what came after it had become a part of {type(model).__name__}; see there"
