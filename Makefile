@@ -10,7 +10,7 @@ NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 
 NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
 
-.PHONY: help book test test-fast test-site test-portable test-seeds test-frameworks \
+.PHONY: help book test test-fast test-site test-portable test-seeds test-properties test-frameworks \
 	browser lab serve pdf chapters benchmark clean
 
 help:  ## List the targets
@@ -49,6 +49,9 @@ test-portable: $(READY)  ## Strict nbval under other thread counts and instructi
 
 test-seeds: $(READY)  ## Every chapter with its asserts under five shifted seeds
 	$(BIN)/python tools/shift_seeds.py
+
+test-properties: $(READY)  ## The book's general sentences against many new examples
+	EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/properties
 
 test-frameworks: $(READY)  ## The recorder around other libraries' loops, in an environment of its own
 	@$(PYTHON) tools/frameworks_env.py
