@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from exercises import BEGIN, END, stub
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -146,13 +147,18 @@ def test_each_self_check_question_has_one_right_answer_and_explains_each(path):
 
 
 @each_chapter
-def test_each_exercise_has_a_folded_solution_that_checks_itself(path):
+def test_each_exercise_has_a_marked_solution_and_a_check_of_what_the_reader_writes(path):
     code = cells(path, "code")
     exercises = [i for i, cell in enumerate(code) if "exercise" in tags(cell)]
     assert exercises
     for i in exercises:
-        assert {"solution", "hide-cell"} <= set(tags(code[i + 1]))
-        assert "assert" in source(code[i + 1]) and code[i + 1]["outputs"]
+        text = source(code[i])
+        assert stub(text) != text and BEGIN not in stub(text) and END not in stub(text)
+        check = code[i + 1]
+        assert tags(check) == ["check"] and "check_answer(" in source(check)
+        said = "".join(printed(check))
+        held, asked = re.search(r"^(\d+) of (\d+)$", said, flags=re.MULTILINE).groups()
+        assert held == asked and "not yet" not in said  # of the book's own solution
 
 
 @each_chapter
@@ -184,7 +190,7 @@ def test_cells_read_like_sentences(path):
     counts = sorted(
         statements(cell)
         for cell in code
-        if not {"hide-input", "prediction", "exercise", "solution"} & set(tags(cell))
+        if not {"hide-input", "prediction", "exercise", "check"} & set(tags(cell))
     )
     assert counts[len(counts) // 2] <= 5
     assert counts[int(0.9 * len(counts))] < 10

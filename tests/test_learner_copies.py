@@ -4,6 +4,7 @@ import copy
 
 import nbformat
 import pytest
+from exercises import BEGIN, is_exercise, solution, stub
 from learner_copies import CHAPTERS, learner_copy, merged, write_copies
 
 
@@ -13,7 +14,7 @@ def cell(source, identity, *tags):
 
 @pytest.fixture
 def book():
-    cells = [cell("guess = 1", "a", "prediction"), cell("x = 1", "b"), cell("y", "c", "solution")]
+    cells = [cell("guess = 1", "a", "prediction"), cell("x = 1", "b"), cell("y", "c")]
     return learner_copy(nbformat.v4.new_notebook(cells=cells))
 
 
@@ -28,10 +29,20 @@ def test_a_copy_shows_no_answer(path):
     made = learner_copy(chapter)
     nbformat.validate(made)
     assert not any(cell.get("outputs") for cell in made.cells)
-    for cell in made.cells:
-        if "solution" in cell.metadata.get("tags", []):
-            assert cell.metadata["jupyter"]["source_hidden"]
-    assert sources(made) == sources(chapter)
+    code = "\n".join(cell.source for cell in made.cells if cell.cell_type == "code")
+    exercises = [cell for cell in chapter.cells if is_exercise(cell)]
+    assert exercises and BEGIN not in code
+    for cell in exercises:
+        assert stub(cell.source) in code
+        folded = next(other for other in made.cells if other.id == f"{cell.id}-solution")
+        assert folded.cell_type == "markdown" and folded.source.startswith("<details>")
+        assert solution(cell.source) in folded.source
+
+
+def test_the_solution_stands_below_the_check():
+    asks = cell("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", "a", "exercise")
+    made = learner_copy(nbformat.v4.new_notebook(cells=[asks, cell("x", "b", "check")]))
+    assert [cell.id for cell in made.cells] == ["a", "b", "a-solution"]
 
 
 def test_what_the_learner_changed_and_added_stays(book):

@@ -14,33 +14,56 @@ import copy
 from pathlib import Path
 
 import nbformat
+from exercises import is_exercise, solution, stub
 from nbformat import NotebookNode
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
 HANDED_OUT = ".handed-out"
 """Where the copies lie as the book made them, to tell what a learner has changed since."""
-FOLDED = {"solution", "hide-cell", "hide-input", "remove-cell"}
+FOLDED = {"hide-cell", "hide-input", "remove-cell"}
 
 
 def learner_copy(chapter: NotebookNode) -> NotebookNode:
-    """Clear the outputs of a chapter, and fold what a reader unfolds.
+    r"""Clear the outputs of a chapter, and fold what a reader unfolds.
+
+    An exercise becomes its stub. The solution stands below the check, as text: a cell that ran it
+    would put it in the place of the learner's own.
 
     Examples
     --------
-    >>> cell = nbformat.v4.new_code_cell("answer = 1", metadata={"tags": ["solution"]})
+    >>> source = "### BEGIN SOLUTION\nanswer = 1\n### END SOLUTION"
+    >>> cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["exercise"]})
     >>> made = learner_copy(nbformat.v4.new_notebook(cells=[cell]))
-    >>> made.cells[0].metadata["jupyter"]
-    {'source_hidden': True}
+    >>> [cell.cell_type for cell in made.cells], made.cells[0].source
+    (['code', 'markdown'], '...  # your code here')
     """
     made = copy.deepcopy(chapter)
+    cells: list[NotebookNode] = []
+    answer: NotebookNode | None = None
     for cell in made.cells:
+        tags = set(cell.metadata.get("tags", []))
+        if answer is not None and "check" not in tags:
+            cells.append(answer)
+            answer = None
+        cells.append(cell)
         if cell.cell_type != "code":
             continue
         cell.outputs, cell.execution_count = [], None
-        tags = set(cell.metadata.get("tags", []))
+        if is_exercise(cell):
+            answer = _folded_solution(cell)
+            cell.source = stub(cell.source)
         if tags & FOLDED:
             cell.metadata["jupyter"] = {"source_hidden": True}
             cell.metadata["cellView"] = "form"  # how Colab folds
+    made.cells = [*cells, answer] if answer is not None else cells
+    return made
+
+
+def _folded_solution(cell: NotebookNode) -> NotebookNode:
+    code = f"```python\n{solution(cell.source)}\n```"
+    text = f"<details><summary>Solution</summary>\n\n{code}\n\n</details>"
+    made = nbformat.v4.new_markdown_cell(text)
+    made.id = f"{cell.id}-solution"
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from textwrap import fill, shorten
@@ -44,6 +44,37 @@ def check_prediction(guess: object, measured: object, *, tolerance: float = TOLE
     print(f"your guess: {guess}")
     print(f"measured:   {measured}{allowed}")
     print("as you said" if agree else "not this time")
+
+
+def check_answer(conditions: Mapping[str, Callable[[], object]]) -> None:
+    """Say of each condition on a reader's own answer whether it holds yet. Nothing is raised.
+
+    Parameters
+    ----------
+    conditions
+        What must hold, and a function that says whether it does. One that raises an error does
+        not hold yet, and the error is named: a name that is missing, for one.
+
+    Examples
+    --------
+    >>> answer = [2, 3]
+    >>> check_answer({"two numbers": lambda: len(answer) == 2, "sorted": lambda: answer[0] > 2})
+    right:   two numbers
+    not yet: sorted
+    1 of 2
+    """
+    right = 0
+    for condition, holds in conditions.items():
+        reason = ""
+        try:
+            held = bool(holds())
+        except Exception as error:
+            held = False
+            reason = shorten(f" ({type(error).__name__}: {error}", WIDTH, placeholder=" ...") + ")"
+            reason = f" {reason}"
+        right += held
+        print(f"{'right:  ' if held else 'not yet:'} {condition}{reason}")
+    print(f"{right} of {len(conditions)}")
 
 
 WIDTH = 90

@@ -220,6 +220,17 @@ def layer_cases() -> dict[str, Case | str]:
         decides="dropout; a padding mask where no gradients are recorded",
     )
 
+    transformer = cases["Transformer"]
+    assert isinstance(transformer, Case)
+    source_only = "with a source padding mask alone, without dropout"
+    cases["Transformer"] = replace(
+        transformer,
+        builds={**transformer.builds, source_only: partial(makers["Transformer"][1], 0.0)},
+        inputs_of={source_only: lambda: (*pairs(), *[None] * 3, padding)},
+        decides="dropout; a source padding mask without one for the memory, where no gradients "
+        "are recorded",
+    )
+
     # Losses: one number for a batch
     def loss(name: str, inputs: Callable[[], tuple[Any, ...]], *args: Any) -> None:
         if hasattr(nn, name):

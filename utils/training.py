@@ -348,7 +348,7 @@ class _Run:
             state: dict[str, Any] = torch.load(path, weights_only=True)
         except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
             raise ValueError(f"checkpoint {path} cannot be read; {EXPECTED_FILE}.") from error
-        needed = {"model", "best_model", "optimizer", "history"}
+        needed = {"model", "best_model", "optimizer", "history", "random_state", "order_state"}
         missing = needed - set(state) if isinstance(state, dict) else needed
         if missing:
             names = ", ".join(sorted(missing))
