@@ -183,6 +183,8 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
         for path in pages:
             pages[path] = re.sub(rf"{name}\?v=\w*", f"{name}?v={version}", pages[path])
     for path, page in pages.items():
+        # The label that myst-nb gives a folded cell is not the text that one reads and speaks.
+        page = page.replace(' aria-label="Toggle hidden content"', "")
         path.write_text(let_figures_wait(page, path.parent))
 
     everything = style + script + " ".join(pages.values())

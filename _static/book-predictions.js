@@ -8,6 +8,9 @@
     set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* a private window */ } },
   };
   const cells = [...document.querySelectorAll("div.cell.tag_prediction")];
+  // What the reader said on this page, by section and question; a skipped one holds null.
+  const page = `guesses ${location.pathname.split("/").pop()}`;
+  const guesses = JSON.parse(store.get(page) ?? "{}");
 
   const after = (cell) => {
     const rest = [];
@@ -21,6 +24,13 @@
     const [, stored, comment] = source.match(/guess = (.+?)\s+# (.+)/);
     const choices = [...comment.matchAll(/"([^"]+)"/g)].map((match) => match[1]);
     return { stored: stored.replaceAll('"', ""), hint: comment, choices };
+  };
+
+  const keyOf = (cell) => `${cell.closest("section[id]")?.id}: ${question(cell).hint}`;
+  const remember = (cell, guess) => {
+    guesses[keyOf(cell)] = guess;
+    store.set(page, JSON.stringify(guesses));
+    count();
   };
 
   // The printed verdict that belongs to a prediction: the first one behind it.
@@ -54,7 +64,7 @@
     for (const sibling of after(cell)) sibling.setAttribute("hidden", "until-found");
   };
 
-  const commit = (cell, guess) => {
+  const commit = (cell, guess, { again = false } = {}) => {
     const pre = verdictOf(cell);
     const { measured, agree } = judge(guess, pre.textContent);
     const verdict = agree ? "as you said" : "not this time";
@@ -68,18 +78,47 @@
     said.textContent = `You said ${guess}. Measured: ${measured}. ${agree ? "As you said." : "Not this time."}`;
     status.replaceWith(said);
     said.tabIndex = -1;
-    said.focus({ preventScroll: true });
+    if (!again) said.focus({ preventScroll: true });
     reveal(cell);
+    remember(cell, guess);
   };
 
-  const skip = (cell) => {
+  const show = (cell) => {
     cell.querySelector(".prediction-form")?.remove();
     reveal(cell);
   };
 
+  const skip = (cell) => {
+    show(cell);
+    remember(cell, null);
+  };
+
+  // How the reader did, where the chapter says what can be said now.
+  const count = () => {
+    const place = document.querySelector("#what-you-can-say-now");
+    const right = cells.filter((cell) => cell.querySelector(".prediction-verdict.right")).length;
+    const wrong = cells.filter((cell) => cell.querySelector(".prediction-verdict.wrong")).length;
+    const made = right + wrong;
+    let tally = document.querySelector(".prediction-tally");
+    if (!place || !made) { tally?.remove(); return; }
+    if (!tally) {
+      tally = document.createElement("p");
+      tally.className = "prediction-tally";
+      tally.innerHTML = '<span role="status"></span> <button type="button" class="plain">Guess again from the start</button>';
+      tally.querySelector("button").addEventListener("click", () => {
+        store.set(page, "{}");
+        location.reload();
+      });
+      place.append(tally);
+    }
+    const open = cells.length - made;
+    tally.firstElementChild.textContent =
+      `Of your ${made} ${made === 1 ? "guess" : "guesses"} in this chapter, ${right} came out as you said; ${open} you have not made.`;
+  };
+
   const showAll = () => {
     store.set("predictions", "shown");
-    cells.filter((cell) => !cell.classList.contains("answered")).forEach(skip);
+    cells.filter((cell) => !cell.classList.contains("answered")).forEach(show);
   };
 
   const build = (cell) => {
@@ -100,7 +139,7 @@
     form.querySelector(".skip").addEventListener("click", () => skip(cell));
     form.querySelector(".all").addEventListener("click", showAll);
     cell.append(form);
-    for (const sibling of after(cell)) sibling.addEventListener("beforematch", () => skip(cell));
+    for (const sibling of after(cell)) sibling.addEventListener("beforematch", () => show(cell));
   };
 
   if (store.get("predictions") === "shown") {
@@ -116,12 +155,17 @@
   } else {
     cells.forEach(build);
     cells.forEach(conceal);
+    for (const cell of cells) {
+      const said = guesses[keyOf(cell)];
+      if (typeof said === "string" && verdictOf(cell)) commit(cell, said, { again: true });
+      else if (said === null) show(cell);
+    }
   }
   // A link into a concealed part must lead somewhere.
   const open = () => {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const hidden = target && target.closest("[hidden]");
-    if (hidden) cells.filter((cell) => after(cell).includes(hidden)).forEach(skip);
+    if (hidden) cells.filter((cell) => after(cell).includes(hidden)).forEach(show);
   };
   addEventListener("hashchange", open);
   open();

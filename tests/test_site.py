@@ -9,6 +9,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 import numpy as np
 import pytest
 import torch
+from axe import newest
 from axe_playwright_python.sync_playwright import Axe
 from chromium import launch
 from matplotlib.colors import to_rgb
@@ -175,11 +176,15 @@ document.querySelectorAll("pre").forEach(e => e.normalize());
 """
 
 
+SCRIPT = newest()
+AXE = Axe.from_file(SCRIPT) if SCRIPT else Axe()
+
+
 def violations(page):
     # Three in four elements of a chapter are tokens of code, of some thirty kinds. One of each is
     # enough, and four times as fast.
     page.evaluate(f"(() => {{{ONE_TOKEN_OF_A_KIND}}})()")
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    found = AXE.run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found]
 
 
@@ -206,6 +211,25 @@ def test_axe_finds_nothing_before_and_after_a_guess(visit, name):
     assert violations_in_both_themes(page) == []
     answer(page)
     assert violations_in_both_themes(page) == []
+
+
+@each_chapter
+def test_guesses_survive_a_reload_and_are_counted_at_the_end(visit, name):
+    page = visit(name)
+    forms = page.locator(".prediction-form").count()
+    answer(page)
+    said = page.locator(".prediction-verdict").first.text_content()
+    page.reload()
+    page.wait_for_timeout(100)
+    assert page.locator(".prediction-verdict").first.text_content() == said
+    assert page.locator(".prediction-form").count() == forms - 1
+    tally = page.locator(".prediction-tally")
+    assert re.match(
+        rf"Of your 1 guess in this chapter, [01] .+ {forms - 1} ", tally.text_content()
+    )
+    tally.locator("button").click()
+    page.wait_for_timeout(100)
+    assert page.locator(".prediction-form").count() == forms
 
 
 @pytest.mark.parametrize("predictions", ["asked", "shown"])
