@@ -146,6 +146,14 @@ def test_each_self_check_question_has_one_right_answer_and_explains_each(path):
         assert all(len(why.split()) >= 5 for _, _, why in choices)
 
 
+@pytest.mark.parametrize("path", NUMBERED[2:], ids=lambda path: path.stem)
+def test_a_question_goes_two_chapters_back(path):
+    number = int(path.stem[:2])
+    earlier = next(p.name for p in NUMBERED if p.name.startswith(f"{number - 2:02}"))
+    text = "\n".join(source(cell) for cell in cells(path, "markdown"))
+    assert f"**4.** From [chapter {number - 2}]({earlier}): " in text
+
+
 @each_chapter
 def test_each_exercise_has_a_marked_solution_and_a_check_of_what_the_reader_writes(path):
     code = cells(path, "code")

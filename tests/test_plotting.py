@@ -6,9 +6,10 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
+from torch import nn
 
-from utils.plotting import EVAL, OTHER, TRAIN, TRUTH, book_style, plot_lines
+from utils.plotting import EVAL, OTHER, TRAIN, TRUTH, book_style, plot_lines, plot_modules
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
 DEFICIENCIES = {
@@ -91,3 +92,18 @@ def test_labels_stand_inside_a_logarithmic_axis():
     heights = [text.xy[1] for text in ax.texts]
     assert all(0.5 * 0.079 < height <= 0.08 for height in heights)
     assert heights[1] != heights[0]
+
+
+def test_a_tree_shows_modes_listeners_and_what_is_blamed():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Sequential(nn.ReLU()))
+    net[1].eval()
+    _, ax = plt.subplots()
+    plot_modules(ax, net, blamed={"1": "random-in-eval"})
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[2].endswith("random-in-eval") and texts[-1] == "0  ReLU"
+    dots = ax.collections
+    drawn = [to_hex(dot.get_edgecolors()[0]) for dot in dots]
+    assert drawn == [TRAIN.lower(), TRAIN.lower(), EVAL.lower(), TRAIN.lower(), TRAIN.lower()]
+    assert [len(dot.get_facecolors()) for dot in dots] == [0, 0, 1, 0, 0]
+    with pytest.raises(ValueError, match="blamed names 'x'"):
+        plot_modules(ax, net, blamed={"x": "random-in-eval"})

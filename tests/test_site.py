@@ -224,9 +224,7 @@ def test_guesses_survive_a_reload_and_are_counted_at_the_end(visit, name):
     assert page.locator(".prediction-verdict").first.text_content() == said
     assert page.locator(".prediction-form").count() == forms - 1
     tally = page.locator(".prediction-tally")
-    assert re.match(
-        rf"Of your 1 guess in this chapter, [01] .+ {forms - 1} ", tally.text_content()
-    )
+    assert re.match(rf"Of your 1 guess in this chapter, [01] .+ {forms - 1} ", tally.text_content())
     tally.locator("button").click()
     page.wait_for_timeout(100)
     assert page.locator(".prediction-form").count() == forms

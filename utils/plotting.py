@@ -10,12 +10,25 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
 
+from .arguments import check_module
 from .colors import EVAL, OTHER, TRAIN, TRUTH
 from .kinds import KINDS
+from .listening import listens
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .recorder import Phase, Recording
-__all__ = ["EVAL", "OTHER", "TRAIN", "TRUTH", "book_style", "plot_lines", "plot_timeline"]
+__all__ = [
+    "EVAL",
+    "OTHER",
+    "TRAIN",
+    "TRUTH",
+    "book_style",
+    "plot_lines",
+    "plot_modules",
+    "plot_timeline",
+]
 
 
 def book_style() -> None:
@@ -187,6 +200,69 @@ def plot_timeline(ax: Axes, recording: Recording) -> None:
             color=colors[mode],
             fontweight="bold",
         )
+
+
+def plot_modules(ax: Axes, model: nn.Module, *, blamed: Mapping[str, str] | None = None) -> None:
+    """Draw a model as a tree, each module in the colour of its mode.
+
+    Modules that act on their mode are filled, the others are rings; a cross and a word stand
+    beside each that is blamed.
+
+    Parameters
+    ----------
+    ax
+        Where to draw; allow 0.25 inches of height for each module.
+    model
+        Any module.
+    blamed
+        What to write beside a module, by its qualified name, ``""`` for the root: the kind of a
+        finding of :func:`utils.audit.audit`, for one.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+    ValueError
+        If ``blamed`` names a module that the model has not.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> figure, ax = plt.subplots()
+    >>> plot_modules(ax, nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+    >>> [text.get_text() for text in ax.texts]
+    ['Sequential', '0  Linear', '1  Dropout']
+    """
+    check_module("model", model)
+    named = dict(model.named_modules(remove_duplicate=False))
+    for name in blamed or {}:
+        if name not in named:
+            raise ValueError(f"blamed names {name!r}; expected a module of the model.")
+    rows = {name: row for row, name in enumerate(named)}
+    for name, module in named.items():
+        depth, row = (name.count(".") + 1 if name else 0), rows[name]
+        if name:
+            above = rows[name.rpartition(".")[0]]
+            ax.plot(
+                [depth - 1, depth - 1, depth - 0.3], [above, row, row], color=TRUTH, lw=1, zorder=1
+            )
+        color = TRAIN if module.training else EVAL
+        inside = color if listens(module) else "none"
+        ax.scatter([depth], [row], s=55, color=inside, edgecolors=color, linewidths=2, zorder=2)
+        label = f"{name.rpartition('.')[2]}  {type(module).__name__}".strip()
+        found = (blamed or {}).get(name)
+        text = f"{label}   \u2717 {found}" if found else label
+        ax.annotate(
+            text,
+            (depth, row),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            fontweight="bold" if found else "normal",
+        )
+    ax.set(xlim=(-0.3, 6), ylim=(len(rows) - 0.4, -0.6))
+    ax.axis("off")
 
 
 def _is_guilty(phase: Phase, kind: str) -> bool:
