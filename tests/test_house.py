@@ -30,7 +30,7 @@ LAYERS = [
     {"scores"},
     {"evaluation"},
     {"training", "batch_norm", "audit"},
-    {"plotting"},
+    {"plotting", "trained"},
     {"recorder"},
     {"command"},
 ]
