@@ -559,20 +559,3 @@ def test_what_the_model_keeps_may_be_trained_with_where_that_is_asked_for():
                 model(batches[0][0]).sum().backward()
         else:
             model(batches[0][0]).sum().backward()
-
-
-def test_a_ratio_that_one_batch_lacks_is_named():
-    scores = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    batches = [(scores, torch.tensor([1, 0, 1])), (scores[1:], torch.tensor([0, 0]))]
-
-    def recall(output, target):
-        positive = target == 1
-        return (output.argmax(1)[positive] == 1).sum() / positive.sum()
-
-    def as_a_pair(output, target):
-        positive = target == 1
-        return (output.argmax(1)[positive] == 1).sum(), positive.sum()
-
-    with pytest.raises(ValueError, match="recall is nan on batch 1"):
-        evaluate(nn.Identity(), batches, metrics={"recall": recall})
-    assert evaluate(nn.Identity(), batches, metrics={"recall": as_a_pair}) == {"recall": 0.5}

@@ -1323,7 +1323,7 @@ def test_what_could_not_be_watched_is_said():
         copy.deepcopy(model)(X)
         model.append(nn.Dropout())
     said = " ".join(recording.notes)
-    assert "1 calls of copies" in said and "added to the model meanwhile: '5'" in said
+    assert "1 call of copies" in said and "added to the model meanwhile: '5'" in said
 
 
 def test_an_error_of_the_recorders_own_is_none_of_the_programs():

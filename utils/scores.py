@@ -102,11 +102,6 @@ class Scores:
                 total, count = total_of(value, size)
             except Exception as error:
                 raise _metric_failed(name, error) from error
-            if not math.isfinite(total):
-                raise ValueError(
-                    f"{name} is {total} on batch {first} (counted from 0); expected a finite "
-                    "number. A function of a ratio can return the pair (numerator, denominator)."
-                )
             self.means.setdefault(name, _Mean()).add(total, count)
         for name, metric in self.metrics.items():
             try:

@@ -180,7 +180,8 @@ class Recorder:
         if log.calls_from_other_threads:
             notes.append("calls from another thread than the one that began the recording")
         if log.calls_of_copies and not self.among_others:
-            notes.append(f"{log.calls_of_copies} calls of copies of the model")
+            plural = "s" if log.calls_of_copies > 1 else ""
+            notes.append(f"{log.calls_of_copies} call{plural} of copies of the model")
         added = self.parts.added()
         if added:
             names = first_few([repr(name) for name in added])
