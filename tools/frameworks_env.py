@@ -17,7 +17,17 @@ from set_up import pinned, put_on_path
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".venv-frameworks"
 LISTED = ROOT / "tests" / "requirements-frameworks.txt"
-NEEDED = ("torch", "torchmetrics", "scikit-learn", "matplotlib", "tqdm", "pytest", "numpy", "scipy")
+NEEDED = (
+    "torch",
+    "torchmetrics",
+    "scikit-learn",
+    "matplotlib",
+    "tqdm",
+    "pytest",
+    "hypothesis",
+    "numpy",
+    "scipy",
+)
 
 
 def main() -> None:
