@@ -24,7 +24,7 @@ CONTAINERS = (dict, OrderedDict, list, set)
 StateKey: TypeAlias = tuple[str, str, str]
 """Names of a module and of what it holds, and a place in that."""
 
-LARGE = 1 << 16
+LARGE_TENSOR = 1 << 16
 """A tensor of more elements is compared in a sample, where PyTorch counts no change."""
 
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
@@ -249,7 +249,7 @@ class _Kept:
         is changed by way of ``.data`` is not counted.
         """
         tensor, value = self.tensor, self._value
-        large = tensor.numel() > LARGE and tensor.is_contiguous() and value.is_contiguous()
+        large = tensor.numel() > LARGE_TENSOR and tensor.is_contiguous() and value.is_contiguous()
         if large and self._mark == self._now():
             step = tensor.numel() // 1024
             tensor, value = tensor.detach().view(-1)[::step], value.detach().view(-1)[::step]

@@ -14,8 +14,9 @@ from ..nested import is_container, iter_leaves, map_children, map_tensors
 from ..rerun import RerunModel
 from ..rows import batch_size, is_list_of_rows, rows_apart, select_rows
 from ..tracing import Call, blame
-from .context import NEVER_CERTAIN, WHOLE_MODEL, AuditContext, beyond_rounding, distinct
+from .context import WHOLE_MODEL, AuditContext, distinct
 from .perturb import doubled, has_edges, is_numbers, like
+from .rounding import NEVER_CERTAIN, beyond_rounding
 
 
 def detect_batch_dependence(context: AuditContext) -> None:

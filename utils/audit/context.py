@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..findings import Finding, first_line
 from ..kinds import KINDS
 from ..listening import listens
-from ..nested import iter_leaves, map_tensors, relative_gap
-from ..rerun import RerunModel, put_in_mode, submodule
+from ..rerun import RerunModel, submodule
 from ..snapshot import attributes
 from ..tracing import Call, RunRecord, blame
-from .perturb import in_double, to_double
+from .rounding import Trial, coarsest, exceeds_rounding, rounding
 
 MODE_FLAG_NAMES = re.compile("train|eval|infer|phase|mode|test|determin|sampl|stoch", re.IGNORECASE)
 """Names of attributes that may stand for the mode."""
 MAX_BLAME_ROUNDS = 8
 """How many calls in a row are looked for at most, each behind the one before."""
-HALF_PRECISION_EPS = 1e-4
-"""A type that rounds more coarsely has half precision."""
-NEVER_CERTAIN = math.inf
-"""For differences of which double precision is always asked."""
-CERTAIN_IN_DOUBLE = 1e-9
-"""A difference that stands for flipped whole numbers is real if it is larger than this."""
 WHOLE_MODEL = Call("", "", True, None)
 """Stands for the whole model where no call inside it can be blamed."""
 
@@ -112,55 +103,11 @@ class AuditContext:
     def exceeds_rounding(
         self,
         apart: float,
-        again: Callable[[RerunModel], float | None],
+        again: Trial,
         certain_above: float = 0.02,
     ) -> bool:
-        """Whether a difference is more than rounding explains.
-
-        ``again`` makes the same trial on another model, here one in double precision. Above
-        ``certain_above`` no doubt is left, unless the type rounds coarsely or the answer is
-        in whole numbers, which rounding may flip: then double precision is asked.
-        """
-        eps = coarsest([self.base.output, *self.rerun.model.parameters()])
-        low, high = 64 * eps, max(certain_above, 50 * eps)
-        if eps > HALF_PRECISION_EPS:  # its rounding is as large as many a real difference
-            low, high = eps, math.inf
-        if apart <= low:
-            return False
-        if math.isfinite(apart) and apart >= high:
-            return True
-        finer = self._in_double(again)
-        if finer is not None:
-            return finer > (apart / 50 if math.isfinite(apart) else CERTAIN_IN_DOUBLE)
-        return apart > 30 * self._noise(eps)
-
-    def _in_double(self, again: Callable[[RerunModel], float | None]) -> float | None:
-        """The same difference in double precision, if the model can be run in it."""
-        copied = self.rerun.own_copy()
-        try:
-            with in_double(copied or self.rerun.pristine_copy()) as model:
-                args, kwargs = map_tensors((self.rerun.args, self.rerun.kwargs), to_double)
-                with RerunModel(model, args, kwargs) as finer:
-                    output = finer.run(training=False, seed=1).output
-                    return None if coarsest([output]) > 1e-12 else again(finer)
-        except Exception:
-            return None
-
-    def _noise(self, eps: float) -> float:
-        """How far the answer moves when every weight moves by a rounding error."""
-        model = self.rerun.pristine_copy()
-        if model is self.rerun.model:
-            return eps  # its own weights are not touched
-        put_in_mode(model, False)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.is_floating_point():
-                    signs = torch.rand(parameter.shape, generator=generator).to(parameter.device)
-                    parameter.mul_(1 + (4 * eps * (signs - 0.5)).to(parameter.dtype))
-        run = self.run_or_none(training=False, seed=1, model=model)
-        apart = relative_gap(self.base.output, run.output) if run else 0.0
-        return max(eps, apart)
+        """As :func:`utils.audit.rounding.exceeds_rounding`, beside the first run in eval mode."""
+        return exceeds_rounding(self.rerun, self.base.output, apart, again, certain_above)
 
     def blamed(
         self, one: Mapping[str, Any], other: Mapping[str, Any], differ: Callable[[Any, Any], bool]
@@ -186,7 +133,7 @@ class AuditContext:
         kind: str,
         call: Call,
         evidence: str,
-        again: Callable[[RerunModel], float | None],
+        again: Trial,
     ) -> None:
         """Add a finding; say so where the layer is unregistered or a flag of its own decides."""
         name = call.name
@@ -206,7 +153,7 @@ class AuditContext:
         else:
             self.add(kind, name, evidence)
 
-    def _own_flag(self, name: str, again: Callable[[RerunModel], float | None]) -> str | None:
+    def _own_flag(self, name: str, again: Trial) -> str | None:
         """A flag of the module's own that stops it, if there is one."""
         if self.rerun.in_place:
             return None
@@ -250,26 +197,6 @@ class AuditContext:
     def found(self, kind: str) -> set[str]:
         """The modules about which there is a finding of a kind."""
         return {finding.module for finding in self.findings if finding.kind == kind}
-
-
-def coarsest(values: Iterable[Any]) -> float:
-    """The largest rounding error among the floating types of some nested values."""
-    kinds = {
-        leaf.dtype
-        for value in values
-        for _, leaf in iter_leaves(value)
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.is_quantized
-    }
-    return max((torch.finfo(kind).eps for kind in kinds), default=1e-7)
-
-
-def rounding(eps: float) -> float:
-    """How far rounding may move an answer, by the precision of its type."""
-    return (8 if eps > HALF_PRECISION_EPS else 64) * eps
-
-
-def beyond_rounding(one: Any, other: Any) -> bool:
-    return relative_gap(one, other) > rounding(coarsest([one, other]))
 
 
 def distinct(calls: Iterable[Call]) -> list[Call]:

@@ -17,13 +17,14 @@ from ..rerun import RerunModel, put_in_mode
 from ..snapshot import StateKey, held_state, own_state
 from ..torch_internals import own_buffers, own_parameters
 from ..tracing import blame
-from .context import NEVER_CERTAIN, WHOLE_MODEL, AuditContext, beyond_rounding
+from .context import WHOLE_MODEL, AuditContext
 from .perturb import other_values
+from .rounding import NEVER_CERTAIN, beyond_rounding
 
 SEEDS_TRIED = 40
 """How many are tried on a model that draws random numbers in eval mode; a quarter of them on a
 large one."""
-LARGE = 1_000_000
+LARGE_MODEL = 1_000_000
 """Parameters of a large model."""
 FAST_PATH_ROUNDING = 1e-3
 """How far another order of operations may move an answer."""
@@ -66,7 +67,7 @@ def detect_randomness(context: AuditContext) -> None:
     """
     if not context.base.used_randomness:
         return
-    large = sum(parameter.numel() for parameter in context.rerun.model.parameters()) > LARGE
+    large = sum(parameter.numel() for parameter in context.rerun.model.parameters()) > LARGE_MODEL
     last = SEEDS_TRIED // 4 if large else SEEDS_TRIED
     _try_seeds(context, last)
     if not context.random:
@@ -105,7 +106,7 @@ def _repeat(context: AuditContext) -> None:
 
 def detect_state_and_history(context: AuditContext) -> None:
     """What a call leaves behind, and whether it changes a later answer."""
-    history = History(context)
+    history = ThreeCalls(context)
     if not history.run():
         return
     _note_constant_output(context, history)
@@ -156,7 +157,7 @@ def detect_state_and_history(context: AuditContext) -> None:
         _counts_to_something(context, moved)
 
 
-def _note_constant_output(context: AuditContext, history: History) -> None:
+def _note_constant_output(context: AuditContext, history: ThreeCalls) -> None:
     """Note that nothing of what happens inside can be seen."""
     floats = [leaf for _, leaf in iter_leaves(context.base.output) if has_floats(leaf)]
     if floats and relative_gap(context.base.output, history.outputs[0]) == 0:
@@ -165,7 +166,7 @@ def _note_constant_output(context: AuditContext, history: History) -> None:
         )
 
 
-class History:
+class ThreeCalls:
     """Three calls of one model in eval mode: on another input, then twice on the given one.
 
     Attributes
@@ -249,7 +250,7 @@ class History:
 
 def _report_move(
     context: AuditContext,
-    history: History,
+    history: ThreeCalls,
     module: str,
     name: str,
     between: tuple[int, int],

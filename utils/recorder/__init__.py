@@ -96,8 +96,8 @@ class Recorder:
     ----------
     recording
         Complete after ``stop``.
-    parts
-        The model.
+    model
+        The model, by its parts.
     declarations
         Which lines were declared to be on purpose; known after ``stop``.
     """
@@ -105,11 +105,11 @@ class Recorder:
     among_others = False  # or copies of the model are watched as well
 
     def __init__(self, model: nn.Module, on_purpose: Iterable[str] = (), name: str = "") -> None:
-        self.parts = ModelMap(model)
+        self.model = ModelMap(model)
         self.recording = Recording(name or type(model).__name__)
         self._on_purpose = tuple(on_purpose)
-        self._log = ForwardLog(self.parts)
-        self.classes = interception.classes_to_watch(self.parts.worth_watching())
+        self._log = ForwardLog(self.model)
+        self.classes = interception.classes_to_watch(self.model.worth_watching())
         self._failure: Exception | None = None
 
     def __enter__(self) -> Recording:
@@ -159,14 +159,14 @@ class Recorder:
         ]
         recording.forwards, recording.steps = log.forwards, log.steps
         self.declarations = Declarations(segments, self._on_purpose)
-        for finding in judge(Evidence(segments, self.parts, log.measured, log.steps)):
+        for finding in judge(Evidence(segments, self.model, log.measured, log.steps)):
             meant = self.declarations(finding)
             (recording.declared if meant else recording.findings).append(finding)
-        recording.notes += self._unseen() + frozen_parts_inside(segments, self.parts, recording)
+        recording.notes += self._unseen() + frozen_parts_inside(segments, self.model, recording)
 
     def forget(self) -> None:
         """Hold the model no more; what was recorded stays."""
-        del self.parts, self._log
+        del self.model, self._log
 
     def _unseen(self) -> list[str]:
         """What could not be watched."""
@@ -182,7 +182,7 @@ class Recorder:
         if log.calls_of_copies and not self.among_others:
             plural = "s" if log.calls_of_copies > 1 else ""
             notes.append(f"{log.calls_of_copies} call{plural} of copies of the model")
-        added = self.parts.added()
+        added = self.model.added()
         if added:
             names = first_few([repr(name) for name in added])
             notes.append(f"modules that were added to the model meanwhile: {names}")

@@ -92,14 +92,14 @@ class ForwardLog:
         How many were seen, and not watched.
     """
 
-    def __init__(self, parts: ModelMap) -> None:
-        self.parts = parts
+    def __init__(self, model: ModelMap) -> None:
+        self.model = model
         self.segments: Segments[Situation] = Segments()
         self.measured: dict[Situation, Measured] = {}
         self.forwards = self.steps = 0
         self.calls_from_other_threads, self.calls_of_copies = False, 0
-        self._callers, self._situations = CallerFinder(), SituationFinder(parts)
-        self._statistics = StatisticsWatch(parts.listening)
+        self._callers, self._situations = CallerFinder(), SituationFinder(model)
+        self._statistics = StatisticsWatch(model.listening)
         self._thread = threading.get_ident()
         self._current: Forward | None = None
         self._pending: deque[Forward] = deque()
@@ -110,7 +110,7 @@ class ForwardLog:
         self._strangers: dict[int, bool] = {}
         self._owned: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
         self._last_optimizer: tuple[ref[Optimizer] | None, bool] = (None, False)
-        self._watched_weights = parts.watched_weights()
+        self._watched_weights = model.watched_weights()
         self._versions: list[int] = []
         self._values: list[complex | None] | None = self._weight_values()
 
@@ -128,7 +128,7 @@ class ForwardLog:
         """
         if self._recent:
             self._notice_feeding(module, args)
-        found = self.parts.find(module)
+        found = self.model.find(module)
         if found is None:
             self._notice_stranger(module)
             return False
@@ -174,7 +174,7 @@ class ForwardLog:
         if situation.gradients == "on":
             measured = self.measured[situation]
             if measured.graph_bytes is None and not has_wrapped_tensors():
-                measured.graph_bytes = graph_bytes(outputs, self.parts.weights)
+                measured.graph_bytes = graph_bytes(outputs, self.model.weights)
         for tensor in outputs:
             if situation.in_train:
                 memory = weak_memory(tensor)
@@ -228,11 +228,11 @@ class ForwardLog:
 
     def _notice_stranger(self, module: nn.Module) -> None:
         """A module that is no part of the model, and may be a copy of it."""
-        if type(module) is not type(self.parts.root):
+        if type(module) is not type(self.model.root):
             return
         is_copy = self._strangers.get(id(module))
         if is_copy is None:
-            is_copy = self._strangers[id(module)] = self.parts.resembles(module)
+            is_copy = self._strangers[id(module)] = self.model.resembles(module)
         self.calls_of_copies += is_copy
 
     # -- backward passes and steps -----------------------------------------------------------
@@ -285,7 +285,7 @@ class ForwardLog:
         owned = self._owned.get(optimizer)
         if owned is None:
             # Those of now too: loading may have replaced weights.
-            ours = {*map(id, self.parts.weights), *map(id, self.parts.root.parameters())}
+            ours = {*map(id, self.model.weights), *map(id, self.model.root.parameters())}
             owned = self._owned[optimizer] = any(
                 id(weight) in ours for group in optimizer.param_groups for weight in group["params"]
             )

@@ -56,7 +56,7 @@ def _mode_of(situation: Situation) -> str:
 
 
 def frozen_parts_inside(
-    segments: Iterable[Segment[Situation]], parts: ModelMap, recording: Recording
+    segments: Iterable[Segment[Situation]], model: ModelMap, recording: Recording
 ) -> list[str]:
     """Note parts with frozen weights that ran in train mode inside the model that was trained.
 
@@ -69,7 +69,7 @@ def frozen_parts_inside(
         situation = segment.situation
         if segment.use == "step" and situation.where not in told:
             layers = [name for name in situation.in_train if name not in situation.trainable]
-            frozen |= dict.fromkeys(parts.frozen_inside(situation.module, layers))
+            frozen |= dict.fromkeys(model.frozen_inside(situation.module, layers))
     if not frozen:
         return []
     has = "has" if len(frozen) == 1 else "have"

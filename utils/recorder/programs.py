@@ -166,12 +166,12 @@ class ProgramRecorder:
             self._leave(module, *new)
             return False
         for recorder, _ in list(self._recorders):
-            if any(part is recorder.parts.root for part in parts):
+            if any(part is recorder.model.root for part in parts):
                 self._take_up(recorder, model)
         before = sys.getrefcount(model)
         recorder = Recorder(model, self._on_purpose, title)
         recorder.among_others = True
-        recorder.parts.core  # noqa: B018  (found once, and it holds the model too)
+        recorder.model.core  # noqa: B018  (found once, and it holds the model too)
         self._recorders.append((recorder, sys.getrefcount(model) - before))
         self._parts |= {id(part) for part in parts} | {id(module)}
         recorder.start()
@@ -187,9 +187,9 @@ class ProgramRecorder:
     def _let_go(self) -> None:
         """End the recordings of models that nobody but their recorder holds any more."""
         for recorder, own_references in list(self._recorders):
-            others = sys.getrefcount(recorder.parts.root) - 1 - own_references
+            others = sys.getrefcount(recorder.model.root) - 1 - own_references
             if others <= 0:
-                self._parts -= {id(part) for part in recorder.parts.parts.values()}
+                self._parts -= {id(part) for part in recorder.model.parts.values()}
                 self._drop(recorder)
 
     def _drop(self, recorder: Recorder, *, midway: bool = False) -> None:
@@ -204,7 +204,7 @@ class ProgramRecorder:
 
     def _take_up(self, recorder: Recorder, model: nn.Module) -> None:
         """End the recording of what has turned out to be a part of a larger model."""
-        is_the_same = model is recorder.parts.root  # with modules that were added to it
+        is_the_same = model is recorder.model.root  # with modules that were added to it
         self._drop(recorder, midway=True)
         if recorder.recording.forwards and not is_the_same:
             recorder.recording.notes.append(

@@ -67,26 +67,26 @@ class Situation:
 class SituationFinder:
     """Finds the situation of a call; equal ones are one object."""
 
-    def __init__(self, parts: ModelMap) -> None:
-        self._parts = parts
+    def __init__(self, model: ModelMap) -> None:
+        self._model = model
         self._known: dict[Any, Situation] = {}
 
     def find(
         self, caller: Caller, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]
     ) -> Situation:
         """Look a call up by what may have changed since the last one."""
-        parts = self._parts
+        model = self._model
         modes = [layer.training for _, layer in inside]
         state = (
             id(caller),
             name,
             module.training,
-            True in modes or any([part.training for part in parts.core]),
+            True in modes or any([part.training for part in model.core]),
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),
             *modes,
-            *[weight.requires_grad for weight in parts.weights],
-            *[getattr(m, "momentum", 0) is None and m.training for m in parts.with_momentum],
+            *[weight.requires_grad for weight in model.weights],
+            *[getattr(m, "momentum", 0) is None and m.training for m in model.with_momentum],
         )
         known = self._known.get(state)
         if known is None:
@@ -96,13 +96,13 @@ class SituationFinder:
     def _look_at(
         self, caller: Caller, module: nn.Module, name: str, inside: list[tuple[str, nn.Module]]
     ) -> Situation:
-        parts = self._parts
+        model = self._model
         in_train = tuple([n for n, layer in inside if layer.training])
         averaging = [
-            m for m in parts.with_momentum if getattr(m, "momentum", 0) is None and m.training
+            m for m in model.with_momentum if getattr(m, "momentum", 0) is None and m.training
         ]
         purpose = caller.purpose
-        if in_train and any(id(m) not in parts.plain_averages for m in averaging):
+        if in_train and any(id(m) not in model.plain_averages for m in averaging):
             purpose = purpose or "statistics"
         weights = list(nn.Module.parameters(module))
         return Situation(
@@ -113,13 +113,13 @@ class SituationFinder:
             in_train=in_train,
             listening=len(inside),
             training=module.training,
-            whole_in_eval=not in_train and not any(part.training for part in parts.core),
-            trainable=tuple([n for n, _ in inside if parts.is_trainable(n)]),
+            whole_in_eval=not in_train and not any(part.training for part in model.core),
+            trainable=tuple([n for n, _ in inside if model.is_trainable(n)]),
             has_weights=bool(weights),
             has_trainable_weights=any(weight.requires_grad for weight in weights),
             gradients=_gradients(),
             plain_average=bool(in_train and averaging),
-            lone_layer=not parts.root.training and not own_modules(module),
+            lone_layer=not model.root.training and not own_modules(module),
             all_below_in_train=all(
                 m.training for m in nn.Module.modules(module) if m is not module
             ),

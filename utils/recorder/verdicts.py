@@ -38,7 +38,7 @@ class Evidence:
     ----------
     segments
         In the order in which they began.
-    parts
+    model
         The model.
     measured
         Of each situation.
@@ -47,7 +47,7 @@ class Evidence:
     """
 
     segments: list[SituationSegment]
-    parts: ModelMap
+    model: ModelMap
     measured: Mapping[Situation, Measured]
     steps: int
 
@@ -95,7 +95,7 @@ def follows_another_network(segment: SituationSegment, evidence: Evidence) -> bo
     situation = segment.situation
     if not situation.module or not situation.has_weights or segment.longest > 2:
         return False
-    weights = list(evidence.parts.parts[situation.module].parameters())
+    weights = list(evidence.model.parts[situation.module].parameters())
     frozen = not any(weight.requires_grad for weight in weights)
     return frozen and any(version(weight) > situation.version for weight in weights)
 
@@ -169,9 +169,9 @@ def judge_idle_in_train_mode(evidence: Evidence) -> Iterable[LoopFinding]:
         listening = {
             name
             for segment in segments
-            for name, _ in evidence.parts.layers_of(segment.situation.module)
+            for name, _ in evidence.model.layers_of(segment.situation.module)
         }
-        classes = {type(evidence.parts.listening[name]).__name__ for name in in_train}
+        classes = {type(evidence.model.listening[name]).__name__ for name in in_train}
         text = (
             f"nothing learned from {_count(segments)}, and {len(in_train)} of "
             f"{len(listening)} layers that listen to the mode were in train mode "
@@ -211,7 +211,7 @@ def judge_training_in_eval_mode(evidence: Evidence) -> Iterable[LoopFinding]:
         for segment in evidence.segments
         if segment.use == "step" and segment.situation.whole_in_eval and segment.situation.trainable
     ]
-    listening = evidence.parts.listening.items()
+    listening = evidence.model.listening.items()
     names = first_few([f"{name!r} ({type(layer).__name__})" for name, layer in listening])
     for where, segments in _by_line(guilty):
         yield _finding(
@@ -256,7 +256,7 @@ def _frozen_before(
     """When a layer had been in eval mode on purpose before a segment ended, in words."""
     now_trainable = name in segment.situation.trainable
     for earlier in trained:
-        inside = {layer for layer, _ in evidence.parts.layers_of(earlier.situation.module)}
+        inside = {layer for layer, _ in evidence.model.layers_of(earlier.situation.module)}
         if (
             earlier.first < segment.last
             and name in inside
@@ -264,7 +264,7 @@ def _frozen_before(
             and not (now_trainable and name not in earlier.situation.trainable)
         ):
             return f"while the model was trained at {earlier.situation.where}"
-    if name in evidence.parts.frozen_at_start and not now_trainable:
+    if name in evidence.model.frozen_at_start and not now_trainable:
         return "when the recording began"
     return ""
 
@@ -292,7 +292,7 @@ def judge_frozen_parts(evidence: Evidence) -> Iterable[LoopFinding]:
 
 def _changes(name: str, evidence: Evidence) -> bool:
     """Principle 2: whether the part is trained at other times, or follows another network."""
-    outer = [part for part in ancestors(name)[:-1] if evidence.parts.frozen_weights_changed(part)]
+    outer = [part for part in ancestors(name)[:-1] if evidence.model.frozen_weights_changed(part)]
     trained = [s for s in evidence.segments if s.learned and name in s.situation.trainable]
     return bool(outer or trained)
 
