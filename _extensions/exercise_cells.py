@@ -21,15 +21,24 @@ def unfold(app: Sphinx, docname: str, source: list[str]) -> None:
     notebook = json.loads(source[0])
     cells: list[Any] = []
     for cell in notebook["cells"]:
-        if is_exercise(cell):
-            cells += split(cell)
-            continue
         tags = cell["metadata"].get("tags", [])
+        if is_exercise(cell):
+            asks, answers = split(cell)
+            _name(answers, "solution")
+            cells += [asks, answers]
+            continue
         if "check" in tags:
             tags.append("hide-input")
+            _name(cell, "check")
         cells.append(cell)
     notebook["cells"] = cells
     source[0] = json.dumps(notebook)
+
+
+def _name(cell: Any, what: str) -> None:
+    """Say what a folded cell holds."""
+    prompts = {"code_prompt_show": f"Show the {what}", "code_prompt_hide": f"Hide the {what}"}
+    cell["metadata"]["mystnb"] = prompts
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
