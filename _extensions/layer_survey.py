@@ -26,14 +26,16 @@ COLUMNS: dict[str, Callable[[LayerBehaviour], str]] = {
         lambda record: record.where(lambda m: [mode for mode in m.moves_in if m.moves_in[mode]])
     ),
     "Rows mix in": _unless_container(lambda record: record.where(lambda m: m.mixes_rows_in or ())),
-    "Rounds": _unless_container(
-        lambda record: " or ".join(
-            m.arguments or "yes"
-            for m in record.measurements
-            if m.differs_by_rounding or m.rounds_without_gradients
-        )
-    ),
+    "Rounds": _unless_container(lambda record: _rounding(record)),
 }
+
+
+def _rounding(record: LayerBehaviour) -> str:
+    """The configurations that round otherwise on another path; "yes" for all of them."""
+    rounds = [m.differs_by_rounding or m.rounds_without_gradients for m in record.measurements]
+    if rounds and all(rounds):
+        return "yes"
+    return "; ".join(m.arguments for m, does in zip(record.measurements, rounds) if does)
 
 
 class LayerSurvey(SphinxDirective):
