@@ -34,7 +34,7 @@ class PropertyList(SphinxDirective):
                 lines += ["```python", *_body(prop.test), "```", ""]
         container = nodes.container(classes=["property-list"])
         self.state.nested_parse(StringList(lines, source="property-list"), 0, container)
-        return container.children
+        return [container]
 
 
 def _registered() -> list[Any]:

@@ -37,6 +37,8 @@ span[id^="document-"] + section { break-before: page; }
 # Replace the site's frame by the article alone, with contents made from its headings.
 PREPARE = """(numbers) => {
   document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  // The theme's style for folded cells would be printed as an image over each of them.
+  document.querySelectorAll("details.hide").forEach((details) => { details.className = ""; });
   document.querySelector("nav.book-contents")?.remove();
   // Each coloured token would be an object of its own, for the printer and for screen readers.
   document.querySelectorAll("div.highlight pre").forEach((code) => {
