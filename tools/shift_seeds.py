@@ -22,6 +22,8 @@ CALL = re.compile(
     r"(?P<call>\b(?:manual_seed|random\.seed|default_rng|RandomState)\()(?P<seed>[^()]*)\)"
 )
 ARGUMENT = re.compile(r"(?P<call>\b(?:seed|random_state)=)(?P<seed>\w+)")
+DEFAULT = re.compile(r"\btrained_digits_mlp\(")
+"""Takes its seed by default, 0."""
 
 
 def shift_seeds(source: str, shift: int) -> str:
@@ -33,11 +35,14 @@ def shift_seeds(source: str, shift: int) -> str:
     --------
     >>> shift_seeds("torch.manual_seed(0); new_run(seed=2)", 3)
     'torch.manual_seed((0) + 3); new_run(seed=2 + 3)'
+    >>> shift_seeds("net, loaders = trained_digits_mlp(p=0.0)", 3)
+    'net, loaders = trained_digits_mlp(seed=3, p=0.0)'
     """
     source = CALL.sub(rf"\g<call>(\g<seed>) + {shift})", source)
-    return ARGUMENT.sub(
+    source = ARGUMENT.sub(
         lambda found: found[0] if found["seed"] == "seed" else f"{found[0]} + {shift}", source
     )
+    return DEFAULT.sub(f"trained_digits_mlp(seed={shift}, ", source)
 
 
 def run_shifted(path: Path, shift: int) -> str | None:
