@@ -41,8 +41,9 @@ def run(rounds: int = 5) -> list[str]:
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     title = f"Auditing a CNN of {millions:.1f} million parameters"
     over = report(title, forward_pass, measured, {"audit": 12})
-    passes = {"a whole batch, forward": 1.0, "samples that audit sends": _passes(model, images)}
-    over += report("The same, counted", "a whole batch, forward", passes, {list(passes)[1]: 10})
+    whole, sent = "a whole batch, forward", "samples that audit sends"
+    passes = {whole: 1.0, sent: _passes(model, images)}
+    over += report("The same, counted", whole, passes, {sent: 10})
     return over + _idle()
 
 

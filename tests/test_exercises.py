@@ -5,7 +5,6 @@ import copy
 import io
 import json
 import sys
-import textwrap
 import types
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from exercise_answers import ANSWERS
-from exercises import BEGIN, END, is_exercise, split, stub
+from exercises import BEGIN, END, answered, is_exercise, split, stub
 from torch import nn
 
 CHAPTERS = sorted((Path(__file__).parent.parent / "chapters").glob("[0-9]*.ipynb"))
@@ -22,21 +21,6 @@ CHAPTERS = sorted((Path(__file__).parent.parent / "chapters").glob("[0-9]*.ipynb
 def code_of(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]
-
-
-def with_answer(source, answer):
-    """The cell with another answer in the place of the solution."""
-    lines, made, inside = source.splitlines(), [], False
-    for line in lines:
-        if BEGIN in line:
-            inside = True
-            indent = line[: len(line) - len(line.lstrip())]
-            made.append(textwrap.indent(answer.strip("\n"), indent))
-        elif END in line:
-            inside = False
-        elif not inside:
-            made.append(line)
-    return "\n".join(made)
 
 
 def own_copy(names):
@@ -103,11 +87,11 @@ def test_the_exercises_of_a_chapter(exercises):
     for letter, source, check, names in found:
         right, wrong = ANSWERS[chapter, letter]
         assert len(right) >= 2 and len(wrong) >= 3
-        for answer in [source, *(with_answer(source, text) for text in right)]:
+        for answer in [source, *(answered(source, text.strip()) for text in right)]:
             passes, words = judged(answer, check, names)
             if not passes:
                 wrong_verdicts.append(f"{letter}, a right answer: {words}\n{answer}")
-        for answer in [stub(source), *(with_answer(source, text) for text in wrong)]:
+        for answer in [stub(source), *(answered(source, text.strip()) for text in wrong)]:
             passes, words = judged(answer, check, names)
             if passes or "the check fails" in words:
                 wrong_verdicts.append(f"{letter}, a wrong answer: {words}\n{answer}")

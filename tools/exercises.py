@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from textwrap import indent
 
 from nbformat import NotebookNode
 
@@ -25,7 +26,18 @@ def stub(source: str) -> str:
     def f(x):
         ...  # your code here
     """
-    return _BLOCK.sub(lambda found: f"{found[1]}{PLACE}\n", source).rstrip("\n")
+    return answered(source, PLACE)
+
+
+def answered(source: str, answer: str) -> str:
+    r"""A cell with another answer in the place of its solution.
+
+    Examples
+    --------
+    >>> answered('### BEGIN SOLUTION\nshare = 0.9\n### END SOLUTION', "share = 1 - 0.1")
+    'share = 1 - 0.1'
+    """
+    return _BLOCK.sub(lambda found: f"{indent(answer, found[1])}\n", source).rstrip("\n")
 
 
 def solution(source: str) -> str:

@@ -14,7 +14,7 @@ import copy
 from pathlib import Path
 
 import nbformat
-from exercises import is_exercise, solution, stub
+from exercises import is_exercise, split
 from nbformat import NotebookNode
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
@@ -50,8 +50,8 @@ def learner_copy(chapter: NotebookNode) -> NotebookNode:
             continue
         cell.outputs, cell.execution_count = [], None
         if is_exercise(cell):
-            answer = _folded_solution(cell)
-            cell.source = stub(cell.source)
+            asks, answers = split(cell)
+            cell.source, answer = asks.source, _folded(answers)
         if tags & FOLDED:
             cell.metadata["jupyter"] = {"source_hidden": True}
             cell.metadata["cellView"] = "form"  # how Colab folds
@@ -59,12 +59,11 @@ def learner_copy(chapter: NotebookNode) -> NotebookNode:
     return made
 
 
-def _folded_solution(cell: NotebookNode) -> NotebookNode:
-    code = f"```python\n{solution(cell.source)}\n```"
+def _folded(solution: NotebookNode) -> NotebookNode:
+    """A cell with a solution, as text that a learner unfolds."""
+    code = f"```python\n{solution.source}\n```"
     text = f"<details><summary>Solution</summary>\n\n{code}\n\n</details>"
-    made = nbformat.v4.new_markdown_cell(text)
-    made.id = f"{cell.id}-solution"
-    return made
+    return nbformat.v4.new_markdown_cell(text, id=solution.id)
 
 
 def merged(book: NotebookNode, before: NotebookNode, learner: NotebookNode) -> NotebookNode:
