@@ -244,3 +244,15 @@ def test_the_landing_page_shows_the_numbers_of_the_first_chapter():
     page = (ROOT / "index.md").read_text()
     shown = re.findall(r'class="bar (\w+)" style="width: (\d+)%"></div></div><span>(\d+) %', page)
     assert shown == [("train", in_train, in_train), ("eval", in_eval, in_eval)]
+
+
+@each_chapter
+def test_a_page_can_tell_its_guesses_apart(path):
+    """A page keeps a guess under the heading above it and the guess's comment."""
+    heading, kept = "", []
+    for cell in load(path)["cells"]:
+        if cell["cell_type"] == "markdown":
+            heading = (re.findall(r"^#+ (.+)$", source(cell), flags=re.MULTILINE) or [heading])[-1]
+        elif "prediction" in tags(cell):
+            kept.append((heading, source(cell).partition("#")[2].strip()))
+    assert kept and len(set(kept)) == len(kept)

@@ -24,7 +24,8 @@ MODULES = sorted(
 LAYERS = [
     {"arguments", "torch_internals", "random_state", "kinds", "colors", "launch", "checks", "data"},
     {"listening", "nested", "findings", "losses", "survey_cases"},
-    {"modes", "rows", "snapshot"},
+    {"module_tree", "rows", "snapshot"},
+    {"modes"},
     {"batches", "tracing", "survey", "models"},
     {"rerun"},
     {"scores"},

@@ -12,6 +12,7 @@ from torch import nn
 
 from .arguments import check_module
 from .listening import listens
+from .module_tree import module_rows, tree_as_html
 
 __all__ = [
     "ModeTable",
@@ -109,16 +110,19 @@ def mode_of(model: nn.Module) -> Literal["train", "eval", "mixed"]:
 
 
 class ModeTable(dict[str, str]):
-    """The mode of each submodule by its qualified name; prints as a table.
+    """The mode of each submodule by its qualified name; prints as a table, is drawn in a notebook.
 
     The root has the name ``""``. A module that is registered under two names has two rows.
     Made by :func:`mode_table`.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = list(model.named_modules(remove_duplicate=False))
-        super().__init__({name: _mode_name(module.training) for name, module in named})
-        self.classes = {name: type(module).__name__ for name, module in named}
+        self._rows = module_rows(model)
+        super().__init__({name: _mode_name(row.training) for name, row in self._rows.items()})
+        self.classes = {name: row.kind for name, row in self._rows.items()}
+
+    def _repr_html_(self) -> str:
+        return tree_as_html(self._rows)
 
     def __repr__(self) -> str:
         rows = [("name", "module", "mode")]

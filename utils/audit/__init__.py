@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..arguments import check_module
 from ..findings import Report
+from ..module_tree import module_rows, tree_as_html
 from ..nested import iter_leaves
 from ..rerun import RerunModel, undisturbed
 from ..torch_internals import is_compiled, uncompiled
@@ -67,10 +68,17 @@ class Audit(Report):
     def __init__(self, model: nn.Module, findings: list[ModelFinding], notes: list[str]) -> None:
         self.findings, self.notes = findings, notes
         self._name = type(model).__name__
+        self._rows = module_rows(model)
 
     def headline(self) -> str:
         """Name the model's class and the number of findings."""
         return f"audit of {self._name}: {self.tally()}"
+
+    def _repr_html_(self) -> str:
+        blamed: dict[str, str] = {}
+        for found in self.findings:
+            blamed[found.module] = ", ".join(filter(None, [blamed.get(found.module), found.kind]))
+        return super()._repr_html_() + (tree_as_html(self._rows, blamed) if blamed else "")
 
 
 def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Audit:
