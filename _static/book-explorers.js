@@ -30,6 +30,24 @@
       ofMeans: losses.reduce((a, b) => a + b) / losses.length,
       overSamples: losses.reduce((a, loss, i) => a + loss * sizes[i], 0) / sizes.reduce((a, b) => a + b),
     }),
+    // Calibration of scores that are divided by a temperature; ten bins of confidence.
+    calibration: (scores, labels, temperature) => {
+      const bins = Array.from({ length: 10 }, () => ({ count: 0, confidence: 0, right: 0 }));
+      let loss = 0;
+      scores.forEach((row, i) => {
+        const top = Math.max(...row);
+        const weights = row.map((score) => Math.exp((score - top) / temperature));
+        const sum = weights.reduce((a, b) => a + b);
+        const bin = bins[Math.min(9, Math.max(0, Math.ceil(10 / sum) - 1))];
+        bin.count += 1;
+        bin.confidence += 1 / sum;
+        bin.right += row[labels[i]] === top;
+        loss -= Math.log(weights[labels[i]] / sum);
+      });
+      const total = (key) => bins.reduce((sum, bin) => sum + bin[key], 0) / scores.length;
+      const gaps = bins.reduce((sum, bin) => sum + Math.abs(bin.confidence - bin.right), 0);
+      return { bins, confidence: total("confidence"), right: total("right"), ece: gaps / scores.length, loss: loss / scores.length };
+    },
   };
   window.bookFormulas = formulas;
 
@@ -156,6 +174,34 @@
         return {
           drawing: chart("Mean of batch means and mean over samples", bar("mean of means", ofMeans, 10, "other") + bar("mean over samples", overSamples, 50, "eval"), 86),
           says: `The mean of means is ${fixed(ofMeans)} whatever the last batch's size; over the samples it is ${fixed(overSamples)}, a difference of ${fixed(ofMeans - overSamples)}.`,
+        };
+      },
+    },
+    temperature: {
+      title: "A model that is too sure: 3,000 answers, three classes",
+      controls: slider("temperature", "temperature =", 0.5, 6, 0.1, 1),
+      state: () => {
+        const uniform = random(5);
+        const honest = Array.from({ length: 3000 }, () => Array.from({ length: 3 }, () => 1.5 * normal(uniform)));
+        const labels = honest.map((row) => {
+          const weights = row.map(Math.exp);
+          let left = uniform() * weights.reduce((a, b) => a + b);
+          return Math.max(0, weights.findIndex((weight) => (left -= weight) < 0));
+        });
+        return { scores: honest.map((row) => row.map((score) => 2.4 * score)), labels };
+      },
+      show: ({ temperature }, { scores, labels }) => {
+        const { bins, confidence, right, ece, loss } = formulas.calibration(scores, labels, +temperature);
+        const x = (share) => 150 + share * 300;
+        const y = (share) => 160 - share * 145;
+        const bars = bins.map(({ count, right: hits }, i) => (count ?
+          `<rect x="${x(i / 10) + 1}" y="${y(hits / count).toFixed(1)}" width="28" height="${((145 * hits) / count).toFixed(1)}" class="eval"/>` : "")).join("");
+        return {
+          drawing: chart("Share of right answers by confidence, and the diagonal",
+            `${bars}<path class="truth" d="M${x(0)} ${y(0)}L${x(1)} ${y(1)}"/>
+             <text x="${x(0) - 6}" y="${y(1) + 4}" text-anchor="end">all right</text><text x="${x(0) - 6}" y="${y(0)}" text-anchor="end">none</text>
+             <text x="${x(0.5)}" y="178" text-anchor="middle">confidence, from 0 to 1</text>`),
+          says: `Mean confidence ${fixed(confidence)}, right ${fixed(right)}: ECE ${fixed(ece, 3)}, loss ${fixed(loss, 3)}. Bars below the line: too sure. Above it: not sure enough. The share of right answers does not move.`,
         };
       },
     },

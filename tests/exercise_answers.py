@@ -576,4 +576,52 @@ return fit(
 """,
         ],
     ),
+    ("12_how_sure", "A"): (
+        [
+            """
+count = 100
+while True:
+    found = proportion_interval(int(round(count * high)), count)
+    if found.low > low:
+        return count
+    count = 2 * count
+""",
+            """
+sizes = [100 * 2**k for k in range(12)]
+return next(n for n in sizes if proportion_interval(round(n * high), n).low > low)
+""",
+        ],
+        [
+            "return 100",
+            """
+count = 100
+while low > wald(round(high * count), count)[0]:
+    count *= 2
+return count
+""",
+            """
+count = 100
+while low in proportion_interval(round(high * count), count):
+    count += 100
+return count
+""",
+        ],
+    ),
+    ("12_how_sure", "B"): (
+        [
+            "return bootstrap_interval(lambda drawn: drawn.median(), losses, seed=3)",
+            """
+def middle(drawn):
+    return drawn.sort().values[(len(drawn) - 1) // 2]
+
+
+return bootstrap_interval(middle, losses, resamples=300)
+""",
+        ],
+        [
+            "return mean_interval(losses)",
+            "return bootstrap_interval(torch.mean, losses)",
+            "return losses.median()",
+        ],
+    ),
 }

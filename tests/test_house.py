@@ -22,7 +22,18 @@ MODULES = sorted(
 )
 # From below to above; a module may use those before it.
 LAYERS = [
-    {"arguments", "torch_internals", "random_state", "kinds", "colors", "launch", "checks", "data"},
+    {
+        "arguments",
+        "torch_internals",
+        "random_state",
+        "kinds",
+        "colors",
+        "launch",
+        "checks",
+        "data",
+        "uncertainty",
+        "calibration",
+    },
     {"listening", "nested", "findings", "losses", "survey_cases"},
     {"module_tree", "rows", "snapshot"},
     {"modes"},

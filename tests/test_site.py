@@ -17,6 +17,8 @@ from playwright.sync_api import sync_playwright
 from site_server import serve
 from subset_math_font import missing_characters
 from torch import nn
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from utils.plotting import EVAL, OTHER, TRAIN, TRUTH
 
@@ -517,6 +519,19 @@ def test_the_explorers_formulas_are_pytorchs(visit):
     }
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.4])
+def test_the_explorers_calibration_is_torchmetrics(visit, temperature):
+    page = visit("chapters/12_how_sure.html")
+    torch.manual_seed(0)
+    scores, labels = 3 * torch.randn(500, 3, dtype=torch.float64), torch.randint(3, (500,))
+    found = formula(page, f"calibration({scores.tolist()}, {labels.tolist()}, {temperature})")
+    cooled = scores / temperature
+    expected = multiclass_calibration_error(cooled.softmax(1), labels, 3, n_bins=10).item()
+    assert found["ece"] == pytest.approx(expected, abs=1e-6)
+    assert found["loss"] == pytest.approx(F.cross_entropy(cooled, labels).item())
+    assert found["right"] == (scores.argmax(1) == labels).double().mean().item()
+
+
 @pytest.mark.parametrize("gradients", ["grad", "no_grad", "inference"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_the_switchboard_says_what_pytorch_does(visit, mode, gradients):
@@ -545,6 +560,7 @@ EXPLORERS = {
     "chapters/03_batch_norm.html": ["running-mean", "neighbours"],
     "chapters/05_three_switches.html": ["switchboard"],
     "chapters/10_evaluation_loop.html": ["batch-means"],
+    "chapters/12_how_sure.html": ["temperature"],
 }
 
 

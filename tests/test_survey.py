@@ -79,7 +79,7 @@ def test_the_fast_path_rounds(records):
     rounding = [
         m.arguments for m in records["MultiheadAttention"].measurements if m.differs_by_rounding
     ]
-    assert rounding == ["with need_weights=False, without dropout"]
+    assert rounding == ["with need_weights=False"]
     assert not records["Linear"].differs_by_rounding
 
 

@@ -177,12 +177,12 @@ def layer_cases() -> dict[str, Case | str]:
     cases["MultiheadAttention"] = Case(
         {
             "without dropout": attention,
-            "with need_weights=False, without dropout": attention,
+            "with need_weights=False": attention,
             "with dropout": partial(attention, dropout=0.5),
         },
         queries,
         "dropout",
-        {"with need_weights=False, without dropout": lambda: (*queries(), None, False)},
+        {"with need_weights=False": lambda: (*queries(), None, False)},
     )
 
     def encoder(dropout: float) -> nn.TransformerEncoderLayer:
