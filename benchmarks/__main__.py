@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import audit, evaluation, gradients, modes, pages, recorder
+from benchmarks import audit, evaluation, gradients, modes, pages, processes, recorder
 
 over = [
     *evaluation.run(),
@@ -15,6 +15,7 @@ over = [
     *gradients.run(),
     *recorder.run(),
     *audit.run(),
+    *processes.run(),
     *pages.run(),
 ]
 print("\n" + ("\n".join(over) or "All within their limits."))

@@ -624,4 +624,48 @@ return bootstrap_interval(middle, losses, resamples=300)
             "return losses.median()",
         ],
     ),
+    ("13_many_processes", "A"): (
+        [
+            """
+each = (count + size - 1) // size
+return each * size - count
+""",
+            """
+rest = count % size
+return size - rest if rest else 0
+""",
+        ],
+        [
+            "return count % size",
+            "return size - count % size",
+            "return size - 1",
+        ],
+    ),
+    ("13_many_processes", "B"): (
+        [
+            """
+total = sum(counts)
+mean = sum(n * m for n, m in zip(counts, means)) / total
+within = sum(n * v for n, v in zip(counts, variances)) / total
+between = sum(n * (m - mean) ** 2 for n, m in zip(counts, means)) / total
+return mean, within + between
+""",
+            """
+weights = counts.double() / counts.sum()
+mean = weights @ means
+return mean, weights @ (variances + (means - mean) ** 2)
+""",
+        ],
+        [
+            "return means.mean(), variances.mean()",
+            """
+share = counts / counts.sum()
+return (share * means).sum(), (share * variances).sum()
+""",
+            """
+mean = means.mean()
+return mean, (variances + means**2).mean() - mean**2
+""",
+        ],
+    ),
 }

@@ -1,6 +1,7 @@
 """Whole-set numbers against one pass over everything, scikit-learn and torchmetrics."""
 
 from collections import namedtuple
+from fractions import Fraction
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from utils.batches import run_on_batch, to_device, unpack_batch
 from utils.data import digits
 from utils.evaluation import evaluate
 from utils.models import digits_mlp
-from utils.scores import HELD_ELEMENTS
+from utils.scores import HELD_ELEMENTS, Scores
 
 X, Y = digits().test.tensors
 
@@ -424,6 +425,42 @@ def test_progress_goes_to_stderr_and_changes_nothing(net, capsys):
 
 
 SHARDS = {0: slice(0, 100), 1: slice(100, 100), 2: slice(100, 360)}
+
+
+def scored(x, y, share, metrics=None):
+    scores = Scores(metrics, F.cross_entropy, torch.device("cpu"))
+    for rows in share:
+        scores.add(x[rows], y[rows])
+    scores.score_held()
+    return scores
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_thousand_shards_lose_no_digit(order):
+    """Partial sums as a thousand processes send them, against exact fractions of the same."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(5000, 3, generator=generator), torch.arange(5000) % 3
+    x *= 10 ** torch.linspace(-6, 2, 5000).unsqueeze(1)  # losses of very different sizes
+    shards = [scored(x, y, [slice(i, i + 3), slice(i + 3, i + 5)]) for i in range(0, 5000, 5)]
+    parts = [shard.known() for shard in shards][::order]
+    whole = Scores(None, F.cross_entropy, torch.device("cpu"))
+    whole.merge(parts)
+    exact = sum(Fraction(part["means"]["loss"][0]) for part in parts) / 5000
+    assert len(parts) == 1000 and whole.result()["loss"] == float(exact)
+    right = (x.argmax(1) == y).sum().item()
+    assert whole.result()["accuracy"] == right / 5000
+
+
+def test_a_process_that_ends_is_an_error_of_the_others(monkeypatch):
+    def closed(everyone, mine):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_object", closed)
+    scores = scored(torch.randn(4, 3), torch.arange(4) % 3, [slice(0, 4)])
+    with pytest.raises(RuntimeError, match="another one has ended, or has not come") as raised:
+        scores.gather(None)
+    assert "closed by peer" in str(raised.value.__cause__)
 
 
 def in_a_process(rank, file, results):

@@ -129,31 +129,47 @@ class Scores:
 
     def gather(self, failure: Exception | None) -> None:
         """Replace what this process knows by what all of them know together."""
-        mine = {
-            "failure": None if failure is None else f"{type(failure).__name__}: {failure}",
-            "samples": self.samples,
-            "samples_with_accuracy": self.samples_with_accuracy,
-            "means": {name: (mean.total, mean.count) for name, mean in self.means.items()},
-            "metrics": {name: metric.cpu() for name, metric in self.metrics.items()},
-        }
+        failed = None if failure is None else f"{type(failure).__name__}: {failure}"
+        mine = {"failure": failed, **self.known()}
         everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, mine)
+        try:
+            dist.all_gather_object(everyone, mine)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "the processes could not share their scores: another one has ended, or has not "
+                "come to evaluate() within the timeout of init_process_group."
+            ) from failure or error
         if failure is not None:
             raise failure
         for rank, one in enumerate(everyone):
             if one["failure"]:
                 raise RuntimeError(f"evaluation failed in process {rank}: {one['failure']}")
-        self.samples = sum(one["samples"] for one in everyone)
-        self.samples_with_accuracy = sum(one["samples_with_accuracy"] for one in everyone)
+        self.merge(everyone)
+
+    def known(self) -> dict[str, Any]:
+        """What this process knows, to be sent to the others."""
+        return {
+            "samples": self.samples,
+            "samples_with_accuracy": self.samples_with_accuracy,
+            "means": {name: (mean.total, mean.count) for name, mean in self.means.items()},
+            "metrics": {name: metric.cpu() for name, metric in self.metrics.items()},
+        }
+
+    def merge(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Hold what several processes know together; their order does not matter to sums."""
+        self.samples = sum(one["samples"] for one in parts)
+        self.samples_with_accuracy = sum(one["samples_with_accuracy"] for one in parts)
         self.means = {}
-        for one in everyone:
-            for name, (total, count) in one["means"].items():
-                self.means.setdefault(name, _Mean()).add(total, count)
+        for name in dict.fromkeys(name for one in parts for name in one["means"]):
+            pairs = [one["means"][name] for one in parts if name in one["means"]]
+            # fsum rounds once, at the end, however many they are.
+            totals, counts = (math.fsum(numbers) for numbers in zip(*pairs, strict=True))
+            self.means[name] = _Mean(totals, counts)
         for name in self.metrics:
-            parts = [one["metrics"][name] for one in everyone if one["samples"]]
-            if parts:
-                self.metrics[name] = parts[0]
-                for part in parts[1:]:
+            known = [one["metrics"][name] for one in parts if one["samples"]]
+            if known:
+                self.metrics[name] = known[0]
+                for part in known[1:]:
                     self.metrics[name].merge_state(part)
 
     def result(self) -> dict[str, float]:

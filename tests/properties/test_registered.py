@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import properties.test_layers
-import properties.test_modes_and_gradients  # noqa: F401
+import properties.test_modes_and_gradients
+import properties.test_processes
+import properties.test_scores  # noqa: F401
 from properties.registry import PROPERTIES
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "chapters").glob("[0-9]*.ipynb"))
