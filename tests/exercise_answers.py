@@ -668,4 +668,46 @@ return mean, (variances + means**2).mean() - mean**2
 """,
         ],
     ),
+    ("14_export", "A"): (
+        [
+            """
+flatten, linear, norm, *rest = copy.deepcopy(net).eval()
+scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+with torch.no_grad():
+    linear.bias.copy_((linear.bias - norm.running_mean) * scale + norm.bias)
+    linear.weight.mul_(scale[:, None])
+return nn.Sequential(flatten, linear, *rest)
+""",
+            """
+layers = list(copy.deepcopy(net).eval())
+layers[1:3] = [fuse_linear_bn_eval(layers[1], layers[2])]
+return nn.Sequential(*layers)
+""",
+        ],
+        [
+            "return nn.Sequential(net[0], fuse_linear_bn_eval(net.eval()[1], net[2]), *net[3:])",
+            "return copy.deepcopy(net).eval()",
+            "return nn.Sequential(*[part for part in copy.deepcopy(net) if part is not net[2]][:2])",
+        ],
+    ),
+    ("14_export", "B"): (
+        [
+            """
+from utils.modes import evaluating
+
+with evaluating(copy.deepcopy(model)) as ready:
+    return torch.export.export(ready, (x,), dynamic_shapes={"input": {0: torch.export.Dim.AUTO}})
+""",
+            """
+another = copy.deepcopy(model)
+another.eval()
+return exported(another, x)
+""",
+        ],
+        [
+            "return exported(model.eval(), x)",
+            "return export(copy.deepcopy(model).eval(), (x,))",
+            "return exported(copy.deepcopy(model), x)",
+        ],
+    ),
 }

@@ -59,6 +59,8 @@ def test_adam_arrives_at_the_same_place():
         (torch.eye(3), torch.arange(3), "every answer is right"),
         (torch.eye(3), torch.tensor([1, 2, 0]), "no more than chance"),
         (torch.eye(3), torch.arange(2), r"logits has shape \(3, 3\) and labels \(2,\)"),
+        (torch.zeros(3, 3), torch.arange(3), "no score lies above that of the right class"),
+        (torch.ones(3, 1), torch.zeros(3).long(), "are the two columns 0 and s"),
         (torch.eye(3) * math.inf, torch.arange(3), "holds nan or inf"),
         (torch.eye(3), torch.tensor([0, 1, 3]), "from 0 to 3; expected whole numbers from 0 to 2"),
         (torch.eye(3), torch.zeros(3), "labels is torch.float32"),

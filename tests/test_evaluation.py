@@ -11,7 +11,9 @@ import torchmetrics
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     DistributedSampler,
     RandomSampler,
@@ -22,6 +24,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
+    MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassRecall,
 )
@@ -30,7 +33,7 @@ from utils.batches import run_on_batch, to_device, unpack_batch
 from utils.data import digits
 from utils.evaluation import evaluate
 from utils.models import digits_mlp
-from utils.scores import HELD_ELEMENTS, Scores
+from utils.scores import HELD_ELEMENTS, Scores, gather
 
 X, Y = digits().test.tensors
 
@@ -459,7 +462,7 @@ def test_a_process_that_ends_is_an_error_of_the_others(monkeypatch):
     monkeypatch.setattr(dist, "all_gather_object", closed)
     scores = scored(torch.randn(4, 3), torch.arange(4) % 3, [slice(0, 4)])
     with pytest.raises(RuntimeError, match="another one has ended, or has not come") as raised:
-        scores.gather(None)
+        gather(scores, None)
     assert "closed by peer" in str(raised.value.__cause__)
 
 
@@ -470,7 +473,11 @@ def in_a_process(rank, file, results):
     x, y = digits().test.tensors
     shard = SHARDS[rank]
     batches = list(zip(x[shard].split(33), y[shard].split(33))) if rank != 1 else []
-    metrics = {"f1": MulticlassF1Score(10), "auroc": MulticlassAUROC(10)}
+    metrics = {
+        "f1": MulticlassF1Score(10),
+        "auroc": MulticlassAUROC(10),
+        "confusion": MulticlassConfusionMatrix(10),
+    }
     outcome = {"plain": evaluate(model, batches, loss=F.cross_entropy)}
     outcome["metrics"] = evaluate(model, batches, metrics=metrics)
     try:
@@ -481,6 +488,13 @@ def in_a_process(rank, file, results):
         evaluate(model, [(x[0, 0, 0, 0], y)] if rank == 2 else batches, loss=F.cross_entropy)
     except Exception as error:
         outcome["failure"] = f"{type(error).__name__}: {error}"
+    try:
+        evaluate(model, batches, device="nowhere" if rank == 0 else None)
+    except Exception as error:
+        outcome["argument"] = f"{type(error).__name__}: {error}"
+    wrapped = DistributedDataParallel(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64)))
+    wrapped.module[1].running_mean.fill_(rank)
+    outcome["wrapped"] = evaluate(wrapped, batches, metrics={"sum": lambda out, y: out.sum(1)})
     results[rank] = outcome
     dist.destroy_process_group()
 
@@ -488,7 +502,11 @@ def in_a_process(rank, file, results):
 def test_processes_with_unequal_and_empty_shards_all_get_the_whole_sets_numbers(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    metrics = {"f1": MulticlassF1Score(10), "auroc": MulticlassAUROC(10)}
+    metrics = {
+        "f1": MulticlassF1Score(10),
+        "auroc": MulticlassAUROC(10),
+        "confusion": MulticlassConfusionMatrix(10),
+    }
     alone = {
         "plain": evaluate(model, [(X, Y)], loss=F.cross_entropy),
         "metrics": evaluate(model, [(X, Y)], metrics=metrics),
@@ -501,6 +519,9 @@ def test_processes_with_unequal_and_empty_shards_all_get_the_whole_sets_numbers(
         for kind, expected in alone.items():
             assert results[rank][kind] == pytest.approx(expected, rel=1e-5), (rank, kind)
         assert "loader yielded no batches" in results[rank]["empty"]
+        assert results[rank]["wrapped"] == results[0]["wrapped"]
+    assert "ValueError: device is 'nowhere'" in results[2]["argument"]
+    assert results[0]["argument"].startswith("ValueError: device is 'nowhere'")
     assert "failed in process 2" in results[0]["failure"]
     assert "failed in process" not in results[2]["failure"]
 
@@ -513,12 +534,19 @@ def test_processes_with_unequal_and_empty_shards_all_get_the_whole_sets_numbers(
         ({"sampler": RandomSampler(range(10), replacement=True)}, "some more than once"),
         ({"sampler": DistributedSampler(range(10), 3, 0)}, "repeats 2 of 10 samples"),
         ({"sampler": DistributedSampler(range(10), 3, 0, drop_last=True)}, "leaves out 1 of 10"),
+        (
+            {"batch_sampler": BatchSampler(DistributedSampler(range(10), 3, 0), 4, False)},
+            "repeats 2",
+        ),
+        ({"batch_sampler": BatchSampler(range(10), 4, True)}, "leaves out the last 2 of 10"),
         ({"shuffle": True}, None),
     ],
 )
 def test_a_loader_that_leaves_out_or_repeats_is_said(options, said):
     data = TensorDataset(torch.randn(10, 3), torch.arange(10) % 3)
-    loader = DataLoader(data, batch_size=4, **options)
+    loader = DataLoader(
+        data, **({} if "batch_sampler" in options else {"batch_size": 4}), **options
+    )
     if said is None:
         evaluate(nn.Identity(), loader, loss=nn.CrossEntropyLoss())
         return

@@ -41,7 +41,7 @@ LAYERS = [
     {"rerun"},
     {"scores"},
     {"evaluation"},
-    {"training", "batch_norm", "audit"},
+    {"training", "batch_norm", "audit", "export"},
     {"plotting", "trained"},
     {"recorder"},
     {"command"},

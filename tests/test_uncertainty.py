@@ -159,6 +159,26 @@ def test_a_paired_difference_covers_what_it_says():
     assert 0.93 < coverage(1000, covers) < 0.98
 
 
+def test_all_right_is_as_sure_as_its_clusters_are_many():
+    clusters = torch.arange(20).repeat(5)
+    found = mean_interval(torch.ones(100, dtype=torch.bool), clusters=clusters)
+    assert found == proportion_interval(20, 20) and found.low < 0.85
+    assert mean_interval(torch.zeros(50)) == proportion_interval(0, 50)
+
+
+def test_counts_and_arrays_of_other_kinds_are_taken():
+    right = torch.tensor([True] * 9 + [False])
+    assert proportion_interval(right.sum(), len(right)) == proportion_interval(9, 10)
+    assert type(proportion_interval(np.int64(9), 10).estimate) is float
+    values = np.random.default_rng(0).normal(size=30)
+    clusters = np.arange(30) % 10
+    expected = mean_interval(torch.from_numpy(values), clusters=torch.from_numpy(clusters))
+    assert mean_interval(values, clusters=clusters) == expected
+    listed = mean_interval(values.tolist(), clusters=clusters.tolist())
+    assert listed.low == pytest.approx(expected.low, rel=1e-4)
+    assert compare_paired(np.array([True, False]), [True, True]).only_second == 1
+
+
 @pytest.mark.parametrize(
     "call, error, message",
     [
@@ -168,8 +188,15 @@ def test_a_paired_difference_covers_what_it_says():
         (lambda: proportion_interval(4, 5, confidence=95), ValueError, "confidence is 95; expected"),
         (lambda: mean_interval(torch.ones(2, 2)), ValueError, r"values has shape \(2, 2\)"),
         (lambda: mean_interval(torch.tensor([1.0, math.nan])), ValueError, "values holds nan"),
-        (lambda: mean_interval(torch.ones(1)), ValueError, "there is 1 cluster; expected at least two"),
-        (lambda: mean_interval(torch.ones(3), clusters=torch.ones(2)), ValueError, "clusters has shape"),
+        (lambda: mean_interval(torch.ones(1)), ValueError, "there is 1 sample; expected at least two"),
+        (lambda: mean_interval(torch.ones(2), clusters=torch.ones(2).long()), ValueError, "there is 1 cluster"),
+        (lambda: mean_interval(torch.ones(2), clusters=torch.tensor([0.1, 0.2])), TypeError, "clusters has dtype"),
+        (lambda: mean_interval(torch.ones(2) * 1j), TypeError, "values has dtype torch.complex64"),
+        (lambda: proportion_interval(None, 5), TypeError, "successes is a NoneType"),
+        (lambda: proportion_interval(math.nan, 5), ValueError, "successes is nan"),
+        (lambda: bootstrap_interval(torch.mean, torch.ones(3), resamples=0), ValueError, "resamples is 0"),
+        (lambda: bootstrap_interval(3, torch.ones(3)), TypeError, "metric is a int"),
+        (lambda: mean_interval(torch.ones(3), clusters=torch.arange(2)), ValueError, "clusters has shape"),
         (lambda: bootstrap_interval(torch.mean), ValueError, "samples is empty"),
         (lambda: bootstrap_interval(torch.dot, torch.ones(2), torch.ones(3)), ValueError, "lengths"),
         (lambda: bootstrap_interval(lambda x: math.nan, torch.ones(3)), ValueError, "not finite"),

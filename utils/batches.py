@@ -209,11 +209,12 @@ def left_out_or_repeated(loader: Any) -> str:
     """
     if not isinstance(loader, DataLoader):
         return ""
+    inside = getattr(loader.batch_sampler, "sampler", None)  # of a batch sampler of one's own
+    sampler = loader.sampler if inside is None else inside
     try:
-        whole, drawn = len(loader.dataset), len(loader.sampler)  # type: ignore[arg-type]
+        whole, drawn = len(loader.dataset), len(sampler)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError, AttributeError):
         return ""
-    sampler = loader.sampler
     if isinstance(sampler, DistributedSampler):
         ranks, share = sampler.num_replicas, sampler.total_size
         if share > whole:
@@ -227,5 +228,7 @@ def left_out_or_repeated(loader: Any) -> str:
         return f"loader's sampler leaves out {whole - drawn} of {whole} samples"
     elif drawn > whole or getattr(sampler, "replacement", False):
         return f"loader's sampler draws {drawn} times from {whole} samples, some more than once"
-    rest = drawn % loader.batch_size if loader.drop_last and loader.batch_size else 0
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    drops = loader.drop_last or getattr(loader.batch_sampler, "drop_last", False)
+    rest = drawn % size if drops and size else 0
     return f"loader leaves out the last {rest} of {drawn} samples (drop_last=True)" if rest else ""

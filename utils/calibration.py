@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -42,17 +43,22 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Examples
     --------
-    >>> import torch
     >>> labels = torch.tensor([0, 0, 0, 1])
     >>> logits = torch.tensor([[8.0, 0.0]] * 4)  # too sure: right three times in four
     >>> T = fit_temperature(logits, labels)
     >>> f"{T:.2f}", f"{(logits / T).softmax(1)[0, 0]:.2f}"
     ('7.28', '0.75')
     """
-    if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
+    logits, labels = torch.as_tensor(logits), torch.as_tensor(labels)
+    if (
+        logits.dim() != 2
+        or logits.shape[1] < 2
+        or labels.shape != logits.shape[:1]
+        or not len(labels)
+    ):
         raise ValueError(
             f"logits has shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; expected "
-            "(N, C) and (N,)."
+            "(N, C) with C at least 2, and (N,). Scores of one class s are the two columns 0 and s."
         )
     scores, labels = logits.detach().double(), labels.to(logits.device)
     if not scores.isfinite().all():
@@ -71,8 +77,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     if not (scores.amax(dim=1) > own).any():
         raise ValueError(
-            "no temperature is best: every answer is right, so that the loss falls for ever as T "
-            "goes to 0. Fit on samples of which some are answered wrong."
+            "no temperature is best: every answer is right, no score lies above that of the right "
+            "class, so that the loss falls for ever as T goes to 0. Fit on samples of which some "
+            "are answered wrong."
         )
     if slope(0) >= 0:
         raise ValueError("no temperature is best: the scores say no more than chance does.")

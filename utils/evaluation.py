@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from .batches import (
@@ -22,7 +23,7 @@ from .batches import (
 )
 from .losses import Scorer
 from .modes import evaluating
-from .scores import Metrics, Scores
+from .scores import Metrics, Scores, gather
 
 
 def evaluate(
@@ -103,7 +104,9 @@ def evaluate(
     to see whether one is, compare two calls of the model itself, or :func:`utils.audit.audit` it.
 
     Where ``torch.distributed`` is initialised, each process passes the loader of its own shard
-    and each gets the numbers of the whole set. A shard may be empty, the whole set may not.
+    and each gets the numbers of the whole set. A shard may be empty, the whole set may not. All
+    processes must call it. A model in ``DistributedDataParallel`` is called without its wrapper,
+    after rank 0's buffers have been sent to all.
 
     References
     ----------
@@ -116,21 +119,34 @@ def evaluate(
     >>> evaluate(nn.Identity(), DataLoader(data, batch_size=2), loss=nn.CrossEntropyLoss())
     {...}
     """
-    place = device_of_batches(model, device)
-    said = left_out_or_repeated(loader)
-    if said:
-        warnings.warn(f"{said}: the numbers are not those of the whole set.", stacklevel=2)
-    scores = Scores(metrics, loss, place)
-    failure: Exception | None = None
+    if isinstance(model, DistributedDataParallel):
+        model = _unwrapped(model)
+    scores: Scores | None = None
     try:
+        place = device_of_batches(model, device)
+        said = left_out_or_repeated(loader)
+        if said:
+            warnings.warn(f"{said}: the numbers are not those of the whole set.", stacklevel=2)
+        scores = Scores(metrics, loss, place)
         _score_all(model, loader, scores, place, progress, unpack or unpack_batch, inference_mode)
     except Exception as error:
         if not _shares_the_work():
             raise
-        failure = error
-    if _shares_the_work():
-        scores.gather(failure)
+        gather(scores, error)
+    else:
+        if _shares_the_work():
+            gather(scores, None)
+    assert scores is not None
     return scores.result()
+
+
+def _unwrapped(model: DistributedDataParallel) -> nn.Module:
+    """The model inside, with rank 0's buffers, which the wrapper sends at some of its calls."""
+    if _shares_the_work():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+    inside: nn.Module = model.module
+    return inside
 
 
 def _score_all(

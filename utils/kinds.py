@@ -11,14 +11,15 @@ PACKAGE = __name__.rpartition(".")[0]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of finding of :func:`utils.audit.audit` or :func:`utils.recorder.record`.
+    """One kind of finding of the tools: ``audit``, ``record`` and ``compare``.
 
     Attributes
     ----------
     name
         A few words that name the mistake, joined by hyphens.
     found_by
-        ``"audit"`` for a mistake of a model, ``"record"`` for one of the loop around it.
+        ``"audit"`` for a mistake of a model, ``"record"`` for one of the loop around it,
+        ``"compare"`` for one of a program that was exported from it.
     meaning
         What is wrong.
     cure
@@ -31,7 +32,7 @@ class Kind:
     """
 
     name: str
-    found_by: Literal["audit", "record"]
+    found_by: Literal["audit", "record", "compare"]
     meaning: str
     cure: str
     chapter: str
@@ -194,6 +195,41 @@ KINDS = {
             "override train() in the model",
             "08_fine_tuning",
             "train",
+        ),
+        Kind(
+            "unlike-the-original",
+            "compare",
+            "the exported program gives other answers than the model",
+            "export once more, after model.eval(), from the weights that it is compared with",
+            "14_export",
+        ),
+        Kind(
+            "fails-on-a-batch-size",
+            "compare",
+            "the exported program raises an error on some sizes of a batch",
+            "name the batch's dimension as one that changes (dynamic_shapes) when exporting",
+            "14_export",
+        ),
+        Kind(
+            "random-once-exported",
+            "compare",
+            "two calls of the exported program on one input differ",
+            "call model.eval() before exporting: dropout was written into the program",
+            "14_export",
+        ),
+        Kind(
+            "remembers-calls",
+            "compare",
+            "an answer of the exported program depends on the calls before it",
+            "call model.eval() before exporting, and keep nothing between calls",
+            "14_export",
+        ),
+        Kind(
+            "moves-the-original",
+            "compare",
+            "a call of the exported program changes buffers of the model that it was made from",
+            "call model.eval() before exporting, or export a copy: the two share their buffers",
+            "14_export",
         ),
     )
 }

@@ -13,6 +13,7 @@ from torch import nn
 from .arguments import check_module
 from .listening import listens
 from .module_tree import module_rows, tree_as_html
+from .torch_internals import program_kind
 
 __all__ = [
     "ModeTable",
@@ -44,7 +45,9 @@ def evaluating(model: ModuleT) -> Iterator[ModuleT]:
     ------
     nn.Module
         The same model, after ``model.eval()``. What that does not reach, a layer in a list or
-        behind an override of ``train``, stays as it was; see :func:`utils.audit.audit`.
+        behind an override of ``train``, stays as it was; see :func:`utils.audit.audit`. A program
+        of :func:`torch.export.export`, and a frozen one of ``torch.jit``, have one mode for ever
+        and are left alone.
 
     Raises
     ------
@@ -65,6 +68,9 @@ def evaluating(model: ModuleT) -> Iterator[ModuleT]:
     True
     """
     check_module("model", model)
+    if program_kind(model) in ("exported", "frozen"):
+        yield model
+        return
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

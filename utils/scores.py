@@ -127,25 +127,6 @@ class Scores:
                 )
         raise ValueError(f"loss is {total}; expected a finite number.")
 
-    def gather(self, failure: Exception | None) -> None:
-        """Replace what this process knows by what all of them know together."""
-        failed = None if failure is None else f"{type(failure).__name__}: {failure}"
-        mine = {"failure": failed, **self.known()}
-        everyone: list[Any] = [None] * dist.get_world_size()
-        try:
-            dist.all_gather_object(everyone, mine)
-        except RuntimeError as error:
-            raise RuntimeError(
-                "the processes could not share their scores: another one has ended, or has not "
-                "come to evaluate() within the timeout of init_process_group."
-            ) from failure or error
-        if failure is not None:
-            raise failure
-        for rank, one in enumerate(everyone):
-            if one["failure"]:
-                raise RuntimeError(f"evaluation failed in process {rank}: {one['failure']}")
-        self.merge(everyone)
-
     def known(self) -> dict[str, Any]:
         """What this process knows, to be sent to the others."""
         return {
@@ -157,6 +138,8 @@ class Scores:
 
     def merge(self, parts: Sequence[Mapping[str, Any]]) -> None:
         """Hold what several processes know together; their order does not matter to sums."""
+        if len({(*one["means"], *one["metrics"]) for one in parts if one["samples"]}) > 1:
+            raise ValueError("the processes measure different things; expected the same of each.")
         self.samples = sum(one["samples"] for one in parts)
         self.samples_with_accuracy = sum(one["samples_with_accuracy"] for one in parts)
         self.means = {}
@@ -186,7 +169,7 @@ class Scores:
                 raise ValueError(f"{name} has nothing to average: every target is ignored.")
         values = {name: mean.value() for name, mean in self.means.items()}
         for name, metric in self.metrics.items():
-            metric.sync_on_compute = False  # gather() has merged the processes already
+            metric.distributed_available_fn = _never  # the processes are merged already
             try:
                 values.update(_as_floats(name, metric.compute()))
             except Exception as error:
@@ -198,6 +181,45 @@ class Scores:
             )
         order = ["loss", "accuracy", *self.functions, *self.metrics]
         return dict(sorted(values.items(), key=lambda item: _position(item[0], order)))
+
+
+def gather(scores: Scores | None, failure: Exception | None) -> None:
+    """Replace what this process knows by what all of them know together.
+
+    Parameters
+    ----------
+    scores
+        None if this process failed before it had any.
+    failure
+        Why it failed; the others are told.
+
+    Raises
+    ------
+    RuntimeError
+        If another process failed, has ended, or does not come within the timeout.
+    """
+    failed = None if failure is None else f"{type(failure).__name__}: {failure}"
+    mine = {"failure": failed, **(scores.known() if scores and not failure else {})}
+    everyone: list[Any] = [None] * dist.get_world_size()
+    try:
+        dist.all_gather_object(everyone, mine)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "the processes could not share their scores: another one has ended, or has not "
+            "come to evaluate() within the timeout of init_process_group."
+        ) from failure or error
+    if failure is not None:
+        raise failure
+    for rank, one in enumerate(everyone):
+        if one["failure"]:
+            raise RuntimeError(f"evaluation failed in process {rank}: {one['failure']}")
+    assert scores is not None
+    scores.merge(everyone)
+
+
+def _never() -> bool:
+    """Tells torchmetrics that there are no other processes to ask."""
+    return False
 
 
 class _Mean:

@@ -126,6 +126,34 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return module if wrapped is None else wrapped
 
 
+def program_kind(module: nn.Module) -> str | None:
+    """How a module was written down as a program; None for an ordinary one.
+
+    Returns
+    -------
+    str or None
+        ``"exported"`` by :func:`torch.export.export`, whose modes cannot be switched; ``"traced"``,
+        ``"scripted"`` or ``"frozen"`` by ``torch.jit``.
+
+    Examples
+    --------
+    >>> program_kind(nn.Linear(2, 2)) is None
+    True
+    >>> program = torch.export.export(nn.Linear(2, 2), (torch.ones(3, 2),))
+    >>> program_kind(program.module())
+    'exported'
+    """
+    names = {kind.__name__ for kind in type(module).__mro__}
+    if "_StatefulGraphModule" in names:
+        return "exported"
+    if not isinstance(module, torch.jit.ScriptModule):
+        return None
+    written = getattr(module, "_c", None)
+    if written is not None and not written.hasattr("training"):
+        return "frozen"
+    return "traced" if names & {"TopLevelTracedModule", "TracedModule"} else "scripted"
+
+
 def materialised_class(lazy: type) -> type | None:
     """The class that a lazy layer becomes when it is called the first time."""
     found: type | None = getattr(lazy, "cls_to_become", None)

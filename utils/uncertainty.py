@@ -106,15 +106,15 @@ def proportion_interval(successes: int, trials: int, *, confidence: float = 0.95
     0.9750 (0.9532 to 0.9868)
     """
     _check_confidence(confidence)
-    if trials != int(trials) or trials < 1:
+    right, count = _whole_number("successes", successes), _whole_number("trials", trials)
+    if count < 1:
         raise ValueError(f"trials is {trials}; expected a whole number, at least 1.")
-    if successes != int(successes) or not 0 <= successes <= trials:
+    if not 0 <= right <= count:
         raise ValueError(
             f"successes is {successes}; expected a whole number from 0 to trials, {trials}."
         )
-    found = stats.binomtest(int(successes), int(trials))
-    ends = found.proportion_ci(confidence, method="wilson")
-    return Interval(successes / trials, float(ends.low), float(ends.high), confidence)
+    ends = stats.binomtest(right, count).proportion_ci(confidence, method="wilson")
+    return Interval(right / count, float(ends.low), float(ends.high), confidence)
 
 
 def mean_interval(
@@ -140,7 +140,8 @@ def mean_interval(
     Interval
         From Student's t with one degree of freedom less than clusters. It wants thirty clusters
         or so, and more where few samples carry most of the loss. Of an accuracy from independent
-        samples, :func:`proportion_interval` gives a better one near 0 and 1.
+        samples, :func:`proportion_interval` gives a better one near 0 and 1. Where all samples are
+        right, or all wrong, it is Wilson's for as many samples as there are clusters.
 
     Raises
     ------
@@ -163,6 +164,8 @@ def mean_interval(
         raise ValueError("values holds nan or inf; expected finite numbers.")
     sums, sizes = _by_cluster(sample, clusters)
     count, mean = len(sums), sample.mean()
+    if mean in (0, 1) and (sample == mean).all():
+        return proportion_interval(int(mean) * count, count, confidence=confidence)
     apart = sums - mean * sizes
     error = math.sqrt(count / (count - 1) * float(apart @ apart)) / len(sample)
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * error
@@ -182,8 +185,9 @@ def bootstrap_interval(
     Parameters
     ----------
     metric
-        From tensors like ``samples``, of other lengths too, to one number: an F1 score, a
-        calibration error. A torchmetrics function fits as it is.
+        From tensors like ``samples``, of other lengths too, to one number: an F1 score, an area
+        under a curve. A torchmetrics function fits as it is. Scores that come out otherwise on a
+        set with repetitions, such as a calibration error or a maximum, have no such interval.
     *samples
         Each of shape ``(N, ...)``, one row a sample: outputs and targets.
     clusters
@@ -220,8 +224,13 @@ def bootstrap_interval(
     '0.90 (0.84 to 0.96)'
     """
     _check_confidence(confidence)
+    if not callable(metric):
+        raise TypeError(f"metric is a {type(metric).__name__}; expected a function.")
     if not samples:
         raise ValueError("samples is empty; expected at least one tensor.")
+    if resamples < 100:
+        raise ValueError(f"resamples is {resamples}; expected at least 100, better 2000.")
+    samples = tuple(map(torch.as_tensor, samples))
     lengths = {len(sample) for sample in samples}
     if len(lengths) > 1:
         raise ValueError(f"samples have lengths {sorted(lengths)}; expected one length.")
@@ -261,7 +270,8 @@ def compare_paired(
     Returns
     -------
     PairedComparison
-        With the difference in accuracy and McNemar's exact test.
+        With the difference in accuracy and McNemar's exact test. The interval is an approximation;
+        where the two do not say the same, the test is the one to go by.
 
     Raises
     ------
@@ -288,6 +298,7 @@ def compare_paired(
     (10, 0, 0.002)
     """
     _check_confidence(confidence)
+    right_first, right_second = torch.as_tensor(right_first), torch.as_tensor(right_second)
     for name, right in (("right_first", right_first), ("right_second", right_second)):
         if right.dtype != torch.bool:
             raise TypeError(f"{name} has dtype {right.dtype}; expected torch.bool, right or wrong.")
@@ -313,11 +324,25 @@ def compare_paired(
 
 
 def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
+    if not isinstance(confidence, (int, float)) or not 0 < confidence <= 0.999999:
         raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1.")
 
 
+def _whole_number(name: str, value: float | Tensor) -> int:
+    """A count, whatever holds it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a whole number.") from error
+    if not number.is_integer():
+        raise ValueError(f"{name} is {value}; expected a whole number.")
+    return int(number)
+
+
 def _as_samples(name: str, values: Tensor) -> np.ndarray:
+    values = torch.as_tensor(values)
+    if values.is_complex():
+        raise TypeError(f"{name} has dtype {values.dtype}; expected real numbers.")
     if values.dim() != 1 or not len(values):
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}; expected one value for each sample, (N,)."
@@ -331,6 +356,9 @@ def _groups(rows: np.ndarray, clusters: Tensor | None) -> list[np.ndarray]:
     if clusters is None:
         groups = list(rows[:, None])
     else:
+        clusters = torch.as_tensor(clusters)
+        if clusters.is_floating_point():
+            raise TypeError(f"clusters has dtype {clusters.dtype}; expected integers.")
         if clusters.shape != (len(rows),):
             raise ValueError(
                 f"clusters has shape {tuple(clusters.shape)}; expected {(len(rows),)}, one number "
@@ -340,8 +368,9 @@ def _groups(rows: np.ndarray, clusters: Tensor | None) -> list[np.ndarray]:
         order = np.argsort(which, kind="stable")
         groups = np.split(rows[order], np.cumsum(np.bincount(which))[:-1])
     if len(groups) < 2:
+        what = "sample" if clusters is None else "cluster"
         raise ValueError(
-            f"there is {len(groups)} cluster; expected at least two, or nothing can be said of "
+            f"there is {len(groups)} {what}; expected at least two, or nothing can be said of "
             "how they differ."
         )
     return groups

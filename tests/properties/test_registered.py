@@ -9,6 +9,7 @@ import pytest
 import properties.test_layers
 import properties.test_modes_and_gradients
 import properties.test_processes
+import properties.test_programs
 import properties.test_scores  # noqa: F401
 from properties.registry import PROPERTIES
 

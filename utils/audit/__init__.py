@@ -23,7 +23,7 @@ from ..findings import Report
 from ..module_tree import module_rows, tree_as_html
 from ..nested import iter_leaves
 from ..rerun import RerunModel, undisturbed
-from ..torch_internals import is_compiled, uncompiled
+from ..torch_internals import is_compiled, program_kind, uncompiled
 from .batch_independence import detect_batch_dependence
 from .context import AuditContext, ModelFinding
 from .determinism import (
@@ -109,8 +109,8 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     TypeError
         If ``model`` is not a module.
     ValueError
-        If the model has lazy parameters, lies on another device than the inputs, or fails on
-        them in eval mode.
+        If the model has lazy parameters, is a frozen script, lies on another device than the
+        inputs, or fails on them in eval mode.
 
     References
     ----------
@@ -130,7 +130,7 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     []
     """
     check_module("model", model)
-    model = uncompiled(model)
+    compiled, model = is_compiled(model), uncompiled(model)
     args = inputs if type(inputs) is tuple else (inputs,)
     _check_ready(model, (args, dict(kwargs or {})))
     with undisturbed():
@@ -141,6 +141,9 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
                 if not examination.repeatable:
                     break  # those that are left compare calls with one seed
                 detector(examination)
+    if compiled:
+        note = "the compiled program: the model inside was run as it is written"
+        examination.notes.insert(0, note)
     order = list(examination.modules)
     findings = sorted(examination.findings, key=lambda found: order.index(found.module))
     return Audit(model, findings, examination.notes)
@@ -153,6 +156,12 @@ def _run_as_written(model: nn.Module) -> AbstractContextManager[Any]:
 
 
 def _check_ready(model: nn.Module, inputs: Any) -> None:
+    if program_kind(model) == "frozen":
+        raise ValueError(
+            "model is a frozen script, which has one mode for ever and no layers to look at; "
+            "expected the model that it was made from. utils.export.compare sets the two side by "
+            "side."
+        )
     named = [*model.named_parameters(), *model.named_buffers()]
     lazy = [name for name, tensor in named if nn.parameter.is_lazy(tensor)]
     if lazy:

@@ -14,6 +14,7 @@ from ..kinds import KINDS
 from ..listening import listens
 from ..rerun import RerunModel, submodule
 from ..snapshot import attributes
+from ..torch_internals import program_kind
 from ..tracing import Call, RunRecord, blame
 from .rounding import Trial, coarsest, exceeds_rounding, rounding
 
@@ -26,6 +27,17 @@ WHOLE_MODEL = Call("", "", True, None)
 
 CONSEQUENCES_OF_TRAIN_MODE = ("random-in-eval", "depends-on-batch", "moves-in-eval")
 """What a layer does that is left in train mode."""
+
+
+UNSEEN = {
+    "exported": "modes: an exported program does what the model did in the mode in which it was "
+    "exported, and cannot be switched",
+    "traced": "modes: a trace does what the model did in the mode in which it was traced, whatever "
+    "its flags say",
+    "scripted": "what is inside a scripted layer: its code cannot be read here",
+}
+"""What cannot be seen of a program that was written down."""
+WRITTEN_IN_A_MODE = ("exported", "traced")
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class AuditContext:
         Whether two calls on one input were found to differ.
     repeatable
         Whether two calls with one seed agree.
+    program
+        As :func:`utils.torch_internals.program_kind`.
     """
 
     def __init__(self, rerun: RerunModel) -> None:
@@ -75,6 +89,8 @@ class AuditContext:
         self.notes: list[str] = []
         self.random = False
         self.repeatable = True
+        self.program = program_kind(rerun.model)
+        self.notes += filter(None, [UNSEEN.get(self.program or "")])
         try:
             self.base = rerun.run(training=False, seed=1, measure=True)
         except Exception as error:
@@ -185,6 +201,9 @@ class AuditContext:
             module = module.rpartition(".")[0]
         if kind in CONSEQUENCES_OF_TRAIN_MODE and self._still_trains(module):
             cure = "it runs in train mode in spite of eval(): mend that first"
+        if kind in CONSEQUENCES_OF_TRAIN_MODE and self.program in WRITTEN_IN_A_MODE:
+            verb = "export" if self.program == "exported" else "trace"
+            cure = f"{verb} the model again, after model.eval(): this was written in train mode"
         made = ModelFinding(kind, evidence, cure or KINDS[kind].cure, module)
         if not any((f.kind, f.module) == (kind, module) for f in self.findings):
             self.findings.append(made)

@@ -46,6 +46,8 @@ def detect_mixed_modes(context: AuditContext) -> None:
 
 def detect_unfollowed_switches(context: AuditContext) -> None:
     """Whether ``eval()`` and ``train()`` reach every submodule and return the module."""
+    if context.program == "exported":
+        return  # both raise an error, and a note has said so
     for training, call in ((False, "eval"), (True, "train")):
         missed = _missed(context, training)
         if missed is None:
@@ -106,7 +108,7 @@ def detect_dead_eval(context: AuditContext) -> None:
 def detect_repeated_eval(context: AuditContext) -> None:
     """Whether eval() is done when it is done: once more, or after train(), is the same."""
     overriding = [name for name, _ in _overrides(context)]
-    if not overriding or context.base.used_randomness:
+    if not overriding or context.base.used_randomness or context.program == "exported":
         return
     for calls in ((False, False), (False, True, False)):
         model = context.rerun.pristine_copy()
