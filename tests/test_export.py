@@ -116,7 +116,7 @@ def test_a_memory_of_calls_is_found(net):
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda out: out * 1.01, "apart by 0.0099 of the largest value"),
+        (lambda out: out * 1.01, "apart by 0.01 of the largest value"),
         (lambda out: out.double(), "returns float64 (8, 10) where the original returns float32 (8, 10)"),
         (lambda out: out[:, :9], "returns float32 (8, 9)"),
     ],
@@ -145,6 +145,91 @@ def test_several_inputs_and_nested_outputs():
     program = torch.export.export(Two().eval(), args, dynamic_shapes=shapes)
     assert compare(Two(), program, args).sizes == [6, 3, 1]
     assert compare(Two(), program, args).findings == []
+
+
+@pytest.mark.parametrize(
+    "size_of, off",
+    [
+        ([1.0, 1.0, 1.0, -1e9], 0.05),  # a masked score hides nothing
+        ([1280.0, 1280.0, 1.0, 1.0], 0.06),  # boxes do not hide their confidences
+    ],
+)
+def test_large_numbers_hide_no_small_ones(size_of, off):
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return x.sigmoid() * torch.tensor(size_of)
+
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    assert compare(Scaled(), Scaled(), x).findings == []
+    shift = torch.tensor([0.0, 0.0, off, 0.0])
+    found = compare(Scaled(), lambda x: Scaled()(x) + shift, x)
+    assert kinds(found) == ["unlike-the-original"]
+
+
+def test_keys_keywords_and_empty_places_are_compared():
+    class Named(nn.Module):
+        def forward(self, x, *, scale):
+            return {"a": x * scale, "b": x, "loss": None}
+
+    x, scale = torch.randn(6, 3), torch.full((6, 1), 2.0)
+    assert compare(Named(), Named(), x, {"scale": scale}).findings == []
+    swap = lambda x, scale: {"a": x, "b": x * scale}  # noqa: E731
+    assert kinds(compare(Named(), swap, x, {"scale": scale})) == ["unlike-the-original"]
+    assert compare(Named(), lambda x, scale: (x * scale, x), x, {"scale": scale}).findings == []
+
+
+def test_each_dtype_has_its_own_tolerance(net):
+    class Both(nn.Module):
+        def forward(self, x):
+            return x, x.bfloat16()
+
+    off = lambda x: (x * 1.02, x.bfloat16())  # noqa: E731
+    assert kinds(compare(Both(), off, torch.randn(6, 3))) == ["unlike-the-original"]
+
+
+def test_an_original_that_grows_or_counts_is_left_as_it_was():
+    class Grows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.zeros(1))
+            self.register_buffer("mask", None)
+            self.calls = []
+
+        def forward(self, x):
+            if len(self.table) < len(x):
+                self.table = torch.arange(float(len(x)))
+            self.mask = torch.ones(1)
+            self.calls.append(1)
+            return x + self.table[: len(x), None]
+
+    model = Grows()
+    assert compare(model, copy.deepcopy(model), torch.randn(6, 3)).findings == []
+    assert model.table.tolist() == [0] and model.mask is None and model.calls == []
+
+
+def test_answers_that_say_nothing_are_noted():
+    empty = lambda x: x[:, :0]  # noqa: E731
+
+    class Empty(nn.Module):
+        def forward(self, x):
+            return empty(x), x * torch.nan
+
+    found = compare(Empty(), lambda x: (empty(x), x * torch.nan), torch.randn(4, 3))
+    assert found.findings == [] and [note.split()[3] for note in found.notes] == ["empty", "nan"]
+
+
+def test_inputs_that_ask_for_gradients_and_programs_that_fail_late(net):
+    x = X.clone().requires_grad_()
+    assert compare(net, lambda x: net(x).numpy(), x).findings == []
+    left = [11]
+
+    def fails_late(x):
+        left[0] -= 1
+        if left[0] == 0:
+            raise ConnectionError("gone")
+        return net(x)
+
+    assert kinds(compare(net, fails_late, X)) == ["remembers-calls"]
 
 
 @pytest.mark.parametrize(

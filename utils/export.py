@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .arguments import check_module
-from .batches import run_on_batch
 from .findings import Finding, Report, first_line, off_by
 from .kinds import KINDS
 from .modes import evaluating
-from .nested import iter_leaves, map_tensors, relative_gap
+from .nested import iter_leaves, map_tensors, relative_gap, to_dense
+from .snapshot import Snapshot
+from .torch_internals import program_kind
 
 __all__ = ["Comparison", "ExportFinding", "compare"]
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
-"""How far answers may be apart, as a share of the largest value: another order of additions."""
+"""How far answers may be apart, as a share of their size: another order of additions."""
+FAR_ABOVE = 1e4
+"""A value that is this many times the median is no measure of size: a mask of -1e9, for one."""
+LEAST_SHARE = 1e-2
+"""What counts at least as the size of a column, as a share of the largest value."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Comparison(Report):
     Attributes
     ----------
     apart : float
-        The largest difference of two answers, as a share of the largest value in them.
+        The largest difference of two answers, as a share of the largest value in its column.
     sizes : list of int
         The batch sizes on which both were run.
     """
@@ -74,6 +80,7 @@ def compare(
     original: nn.Module,
     exported: Any,
     inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
     *,
     sizes: Sequence[int] | None = None,
     tolerance: float | None = None,
@@ -87,24 +94,28 @@ def compare(
     Parameters
     ----------
     original
-        The model. It is run in eval mode without gradients; its modes are put back.
+        The model. A copy of it is run, in eval mode without gradients.
     exported
         A :class:`torch.export.ExportedProgram`, a session of onnxruntime, or anything that is
         called like the model: a traced, scripted or compiled module, a function that asks a
         server. Arrays of NumPy count as tensors.
     inputs
         A tensor, or a tuple of positional arguments; samples lie along the first dimension of
-        every tensor, and all have equally many.
+        every tensor, and all have equally many. Wrap model and program in functions of the
+        samples where an argument is something else.
+    kwargs
+        Keyword arguments, in the same way.
     sizes
         Batch sizes to try; the whole batch, a part and a single sample if None.
     tolerance
-        How far two answers may be apart, as a share of the largest value in them. By dtype if
-        None: 1e-4 for float32, 1e-10 for float64, 3e-2 for bfloat16.
+        How far two numbers may be apart, as a share of the largest in their column, the place in
+        an answer. By dtype if None: 1e-4 for float32, 1e-10 for float64, 3e-2 for bfloat16.
 
     Returns
     -------
     Comparison
-        With ``findings``, ``apart`` and ``sizes``.
+        With ``findings``, ``notes``, ``apart`` and ``sizes``. What these inputs do not reach is
+        not seen: a branch, a longer sequence, an answer that is empty on all of them.
 
     Raises
     ------
@@ -131,59 +142,81 @@ def compare(
     """
     check_module("original", original)
     call = _callable(exported)
-    count = _samples(inputs)
+    given = (inputs if type(inputs) is tuple else (inputs,), dict(kwargs or {}))
     report = Comparison()
-    report.sizes = _check_sizes(sizes, count)
+    report.sizes = _check_sizes(sizes, _samples(given))
+    reference = _reference(original)
+    state = Snapshot(original)
     before = {name: buffer.clone() for name, buffer in original.named_buffers()}
-    first: Any = None
-    for size in [*report.sizes, *reversed(report.sizes[:-1])]:
-        batch, place = _first(inputs, size), f"a batch of {size}"
-        expected = _answer(original, batch)
-        try:
-            one, other = (_as_tensors(call(*map_tensors(batch, Tensor.clone))) for _ in range(2))
-        except Exception as error:
-            said = f"{type(error).__name__}: {first_line(error)}"
-            report.add("fails-on-a-batch-size", place, f"it raises {said}")
-            continue
-        first = one if first is None and size == report.sizes[0] else first
-        if not _agree(one, other, tolerance):
-            apart = off_by(relative_gap(one, other))
-            report.add("random-once-exported", place, f"two calls differ {apart}")
-            continue
-        report.apart = max(report.apart, relative_gap(expected, one))
-        if not _agree(expected, one, tolerance):
-            report.add("unlike-the-original", place, _difference(expected, one))
-    _look_back(report, call, inputs, first, tolerance)
-    moved = [n for n, b in original.named_buffers() if relative_gap(b, before[n]) > 0]
-    if moved:
-        with torch.no_grad():
-            for name, buffer in original.named_buffers():
-                buffer.copy_(before[name])
+    try:
+        _run_both(report, reference, call, given, tolerance)
+        moved = [
+            name
+            for name, buffer in original.named_buffers()
+            if name not in before or relative_gap(buffer, before[name]) > 0
+        ]
+    finally:
+        state.put_back()
+    if moved and reference is not original:
         evidence = f"its calls moved {', '.join(moved[:3])} of the original (put back)"
         report.add("moves-the-original", "any call", evidence)
     return report
 
 
-def _look_back(
-    report: Comparison, call: Callable[..., Any], inputs: Any, first: Any, tolerance: float | None
+Given: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments."""
+
+
+def _run_both(
+    report: Comparison,
+    reference: nn.Module,
+    call: Callable[..., Any],
+    given: Given,
+    tolerance: float | None,
 ) -> None:
-    """Ask for the first answer again, when other calls have been made."""
+    first: Any = None
+    for size in [*report.sizes, *reversed(report.sizes[:-1])]:
+        batch, place = _first(given, size), f"a batch of {size}"
+        expected = _answer(reference, batch)
+        _note_what_says_nothing(report, expected)
+        try:
+            one, other = (call(*args, **named) for args, named in (_fresh(batch), _fresh(batch)))
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            report.add("fails-on-a-batch-size", place, f"it raises {said}")
+            continue
+        first = one if first is None and size == report.sizes[0] else first
+        apart, too_far = _gap(one, other, tolerance)
+        if too_far:
+            report.add("random-once-exported", place, f"two calls differ {off_by(apart)}")
+            continue
+        apart, too_far = _gap(expected, one, tolerance)
+        report.apart = max(report.apart, apart)
+        if too_far:
+            report.add("unlike-the-original", place, _difference(expected, one, apart))
     if first is None or any(found.kind == "random-once-exported" for found in report.findings):
         return
-    again = _as_tensors(call(*map_tensors(_first(inputs, report.sizes[0]), Tensor.clone)))
-    if not _agree(first, again, tolerance):
-        apart = off_by(relative_gap(first, again))
-        place = f"a batch of {report.sizes[0]}"
-        report.add("remembers-calls", place, f"after other calls the answer is off {apart}")
+    place = f"a batch of {report.sizes[0]}"
+    args, named = _fresh(_first(given, report.sizes[0]))
+    try:
+        apart, too_far = _gap(first, call(*args, **named), tolerance)
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        report.add("remembers-calls", place, f"after other calls it raises {said}")
+        return
+    if too_far:
+        report.add("remembers-calls", place, f"after other calls the answer is off {off_by(apart)}")
 
 
 def _callable(exported: Any) -> Callable[..., Any]:
     if hasattr(exported, "get_inputs") and hasattr(exported, "run"):  # onnxruntime
         names = [entry.name for entry in exported.get_inputs()]
 
-        def ask(*args: Tensor) -> Any:
-            arrays = {name: tensor.numpy() for name, tensor in zip(names, args, strict=True)}
-            outputs = exported.run(None, arrays)
+        def ask(*args: Any, **named: Any) -> Any:
+            tensors = [leaf for _, leaf in iter_leaves(args) if isinstance(leaf, Tensor)]
+            free = [name for name in names if name not in named]
+            arrays = {**dict(zip(free, tensors, strict=True)), **named}
+            outputs = exported.run(None, {name: arrays[name].numpy() for name in names})
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
         return ask
@@ -195,11 +228,21 @@ def _callable(exported: Any) -> Callable[..., Any]:
             "onnxruntime, or something that can be called like the model."
         )
 
-    def run(*args: Any) -> Any:
+    def run(*args: Any, **named: Any) -> Any:
         with torch.no_grad():
-            return exported(*args)
+            return exported(*args, **named)
 
     return run
+
+
+def _reference(original: nn.Module) -> nn.Module:
+    """A copy, so that whatever moves in the original was moved by the program."""
+    if program_kind(original) is not None:
+        return original
+    try:
+        return copy.deepcopy(original)
+    except Exception:
+        return original
 
 
 def _tensors(inputs: Any) -> Iterator[Tensor]:
@@ -211,7 +254,7 @@ def _samples(inputs: Any) -> int:
     if len(lengths) != 1 or not min(lengths):
         raise ValueError(
             f"inputs has tensors of length {sorted(lengths)}; expected the same number of samples "
-            "in each, at least one."
+            "in each, along the first dimension, and at least one."
         )
     return lengths.pop()
 
@@ -223,36 +266,89 @@ def _check_sizes(sizes: Sequence[int] | None, count: int) -> list[int]:
     return sorted(chosen, reverse=True)
 
 
-def _first(inputs: Any, size: int) -> tuple[Any, ...]:
-    args = inputs if type(inputs) is tuple else (inputs,)
-    cut: tuple[Any, ...] = map_tensors(args, lambda t: t[:size] if t.dim() else t)
+def _first(given: Given, size: int) -> Given:
+    cut: Given = map_tensors(given, lambda t: t[:size] if t.dim() else t)
     return cut
 
 
-def _answer(original: nn.Module, batch: tuple[Any, ...]) -> Any:
-    with evaluating(original), torch.no_grad():
-        one, other = (run_on_batch(original, map_tensors(batch, Tensor.clone)) for _ in range(2))
-    if relative_gap(one, other) > 1e-3:
+def _fresh(given: Given) -> Given:
+    """Copies of the inputs, since a program may change them in place."""
+    made: Given = map_tensors(given, lambda t: t.detach().clone())
+    return made
+
+
+def _answer(reference: nn.Module, batch: Given) -> Any:
+    with evaluating(reference), torch.no_grad():
+        one, other = (reference(*args, **named) for args, named in (_fresh(batch), _fresh(batch)))
+    apart, _ = _gap(one, other, None)
+    if apart > 1e-3:
         raise ValueError(
             "original gives two answers to one input in eval mode, so that nothing can be "
             "compared with it; expected a model in which utils.audit.audit finds nothing."
         )
-    return _as_tensors(one)
+    return one
 
 
-def _as_tensors(outputs: Any) -> list[Any]:
-    """The leaves of an output, whatever holds them: exporters give tuples for lists and dicts."""
-    return [leaf for _, leaf in iter_leaves(outputs)]
+def _leaves(outputs: Any) -> list[tuple[str, Any]]:
+    """The leaves of an output. Exporters give tuples for lists and leave None out."""
+    found = [(path, leaf) for path, leaf in iter_leaves(outputs) if leaf is not None]
+    named = isinstance(outputs, Mapping)
+    return [(path if named else "", leaf) for path, leaf in found]
 
 
-def _agree(one: list[Any], other: list[Any], tolerance: float | None) -> bool:
-    if tolerance is None:
-        kinds = [leaf.dtype for leaf in one if isinstance(leaf, Tensor)]
-        tolerance = max((TOLERANCE.get(kind, 0.0) for kind in kinds), default=0.0)
-    return relative_gap(one, other) <= tolerance
+def _gap(one: Any, other: Any, tolerance: float | None) -> tuple[float, bool]:
+    """How far two outputs are apart, and whether that is too far for the dtype of a part."""
+    ones, others = _leaves(one), _leaves(other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        ones, others = sorted(ones, key=_path), sorted(others, key=_path)
+    else:
+        ones, others = ([("", leaf) for _, leaf in side] for side in (ones, others))
+    if [path for path, _ in ones] != [path for path, _ in others]:
+        return float("inf"), True
+    furthest, too_far = 0.0, False
+    for (_, a), (_, b) in zip(ones, others, strict=True):
+        own = TOLERANCE.get(a.dtype, 0.0) if isinstance(a, Tensor) else 0.0
+        apart = _column_gap(a, b)
+        furthest = max(furthest, apart)
+        too_far |= apart > (own if tolerance is None else tolerance)
+    return furthest, too_far
 
 
-def _difference(expected: list[Any], found: list[Any]) -> str:
+def _path(leaf: tuple[str, Any]) -> str:
+    return leaf[0]
+
+
+def _column_gap(one: Any, other: Any) -> float:
+    """The largest difference, each as a share of the largest value in its column."""
+    whole = relative_gap(one, other)
+    if whole == 0 or not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return whole
+    if whole == float("inf") or not one.is_floating_point() or one.dim() == 0:
+        return whole
+    a, b = to_dense(one).detach().double(), to_dense(other).detach().double()
+    alike = (a == b) | (a.isnan() & b.isnan())
+    gap = torch.where(alike, 0.0, (a - b).abs())
+    sizes = torch.where(a.isfinite(), a.abs(), 0.0)
+    typical = sizes[sizes > 0]
+    if not len(typical):
+        return whole
+    sizes = torch.where(sizes > FAR_ABOVE * typical.median(), 0.0, sizes)
+    scale = sizes.amax(dim=0, keepdim=True).clamp(min=float(LEAST_SHARE * sizes.max()))
+    scale = torch.maximum(scale, torch.where(a.isfinite(), a.abs(), 0.0))
+    return float((gap / scale).max())
+
+
+def _note_what_says_nothing(report: Comparison, expected: Any) -> None:
+    tensors = [leaf for _, leaf in _leaves(expected) if isinstance(leaf, Tensor)]
+    said = []
+    if not tensors or any(not tensor.numel() for tensor in tensors):
+        said.append("outputs that are empty on these inputs")
+    if any(tensor.is_floating_point() and tensor.isnan().any() for tensor in tensors):
+        said.append("outputs that are nan on these inputs")
+    report.notes += [note for note in said if note not in report.notes]
+
+
+def _difference(expected: Any, found: Any, apart: float) -> str:
     described = [
         [f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}" for leaf in _tensors(side)]
         for side in (expected, found)
@@ -261,4 +357,4 @@ def _difference(expected: list[Any], found: list[Any]) -> str:
         return f"it returns {', '.join(described[1])} where the original returns " + ", ".join(
             described[0]
         )
-    return f"the answers are apart {off_by(relative_gap(expected, found))}"
+    return f"the answers are apart {off_by(apart)}"

@@ -200,7 +200,9 @@ KINDS = {
             "unlike-the-original",
             "compare",
             "the exported program gives other answers than the model",
-            "export once more, after model.eval(), from the weights that it is compared with",
+            "export once more, after model.eval(), from the weights that it is compared with; a "
+            "model that takes attention's fast path without gradients is compared with "
+            "torch.backends.mha.set_fastpath_enabled(False)",
             "14_export",
         ),
         Kind(
