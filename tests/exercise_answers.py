@@ -710,4 +710,76 @@ return exported(another, x)
             "return exported(copy.deepcopy(model), x)",
         ],
     ),
+    ("15_serving", "A"): (
+        [
+            """
+from utils.modes import mode_of
+
+if mode_of(model) != "eval":
+    raise RuntimeError("not in eval mode")
+with torch.no_grad():
+    return model(x).detach()
+""",
+            """
+@torch.inference_mode()
+def run():
+    return model(x)
+
+
+for name, module in model.named_modules():
+    if module.training:
+        raise RuntimeError(f"{name} is in train mode")
+return run()
+""",
+        ],
+        [
+            """
+with torch.inference_mode():
+    return model(x)
+""",
+            """
+if model.training:
+    raise RuntimeError("in train mode")
+with torch.inference_mode():
+    return model(x)
+""",
+            """
+with evaluating(model), torch.no_grad():
+    return model(x)
+""",
+        ],
+    ),
+    ("15_serving", "B"): (
+        [
+            """
+groups, size = [[]], 0
+for request in requests:
+    if size + len(request) > largest:
+        groups.append([])
+        size = 0
+    groups[-1].append(request)
+    size += len(request)
+return [
+    part
+    for group in groups if group
+    for part in model(torch.cat(group)).detach().split(list(map(len, group)))
+]
+""",
+            """
+out, i = [], 0
+while i < len(requests):
+    j = i + 1
+    while j < len(requests) and sum(len(r) for r in requests[i : j + 1]) <= largest:
+        j += 1
+    out.extend(scores_of(model, torch.cat(requests[i:j])).split([len(r) for r in requests[i:j]]))
+    i = j
+return out
+""",
+        ],
+        [
+            "return [scores_of(model, request) for request in requests]",
+            "return list(scores_of(model, torch.cat(requests)).split([len(r) for r in requests]))",
+            "return [scores_of(model, part) for part in torch.cat(requests).split(largest)]",
+        ],
+    ),
 }

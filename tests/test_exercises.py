@@ -1,7 +1,10 @@
 """The exercises mark the reader: right answers of any style pass, stubs and wrong ones do not."""
 
+import ast
+import asyncio
 import contextlib
 import copy
+import inspect
 import io
 import json
 import sys
@@ -38,8 +41,11 @@ def own_copy(names):
 def run(source, names):
     """Run a cell as in a notebook; return what it printed."""
     printed = io.StringIO()
+    code = compile(source, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     with contextlib.redirect_stdout(printed):
-        exec(compile(source, "<cell>", "exec"), names)
+        waits = eval(code, names)
+        if inspect.iscoroutine(waits):
+            asyncio.run(waits)
     return printed.getvalue()
 
 

@@ -99,7 +99,8 @@ class Batcher:
 
     def _take(self) -> list[tuple[Tensor, asyncio.Future[tuple[Tensor, str]]]]:
         """What fits into one batch, those left out whose client has gone."""
-        batch, count = [], 0
+        batch: list[tuple[Tensor, asyncio.Future[tuple[Tensor, str]]]] = []
+        count = 0
         while self._waiting and (
             not batch or count + len(self._waiting[0][0]) <= self.largest_batch
         ):

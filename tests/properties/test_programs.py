@@ -1,6 +1,7 @@
-"""Sentences about programs that are made from a model."""
+"""Sentences about programs that are made from a model, and about threads that share one."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from hypothesis import given
@@ -73,3 +74,21 @@ def test_a_program_holds_the_tensors_of_its_model(training, norm, seed):
     held = {tensor.data_ptr() for tensor in net.state_dict().values()}
     assert {tensor.data_ptr() for tensor in own.state_dict.values()} == held
     assert not {tensor.data_ptr() for tensor in program.state_dict.values()} & held
+
+
+@states(
+    "15_serving",
+    "a mode belongs to the *model*, and all threads share it",
+    over="the three gradient switches, either mode, numbers of threads",
+)
+@given(
+    st.sampled_from([torch.no_grad, torch.inference_mode, torch.enable_grad]),
+    st.booleans(),
+    st.integers(1, 4),
+)
+def test_a_mode_belongs_to_the_model_a_gradient_switch_to_its_thread(switch, training, threads):
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train(not training)
+    with ThreadPoolExecutor(threads) as pool, switch():
+        net.train(training)
+        asked = [pool.submit(lambda: (torch.is_grad_enabled(), net[1].training)) for _ in range(4)]
+        assert {future.result() for future in asked} == {(True, training)}
