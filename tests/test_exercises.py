@@ -28,13 +28,17 @@ def code_of(path):
 
 def own_copy(names):
     """The variables of a chapter, so that an answer can spoil none of them for the next."""
-    memo = {}
+    memo: dict = {}
     kinds = (torch.Tensor, nn.Module, list, dict)
     copied = dict(names)
     for name, value in names.items():
         if isinstance(value, kinds) and not name.startswith("_"):
-            with contextlib.suppress(Exception):
+            known = len(memo)
+            try:
                 copied[name] = copy.deepcopy(value, memo)
+            except Exception:
+                while len(memo) > known:
+                    memo.popitem()  # what a failed copy leaves speaks of objects that are gone
     return copied
 
 
