@@ -782,4 +782,61 @@ return out
             "return [scores_of(model, part) for part in torch.cat(requests).split(largest)]",
         ],
     ),
+    ("16_monte_carlo_dropout", "A"): (
+        [
+            """
+with only_dropout(model), torch.no_grad():
+    return torch.stack([model(x) for _ in range(draws)])
+""",
+            """
+flags = {m: m.training for m in model.modules()}
+for module in flags:
+    module.training = isinstance(module, nn.Dropout)
+try:
+    with torch.inference_mode():
+        answers = model(torch.cat([x] * draws)).view(draws, len(x), -1)
+finally:
+    for module, flag in flags.items():
+        module.training = flag
+return answers.clone()
+""",
+        ],
+        [
+            """
+model.train()
+with torch.no_grad():
+    return torch.stack([model(x) for _ in range(draws)])
+""",
+            """
+usual_recipe(model)
+with torch.no_grad():
+    return torch.stack([model(x) for _ in range(draws)])
+""",
+            """
+model.eval()
+with torch.no_grad():
+    answers = torch.stack([model(x) for _ in range(draws)])
+model.train()
+return answers
+""",
+        ],
+    ),
+    ("16_monte_carlo_dropout", "B"): (
+        [
+            """
+doubt = mutual_information(probabilities)
+return doubt.topk(int(share * len(doubt) + 0.5)).indices
+""",
+            """
+doubt = mutual_information(probabilities).tolist()
+order = sorted(range(len(doubt)), key=lambda i: -doubt[i])
+return order[: round(share * len(order))]
+""",
+        ],
+        [
+            "return mutual_information(probabilities).argsort()[: round(share * probabilities.shape[1])]",
+            "return predictive_entropy(probabilities).argsort(descending=True)[:36]",
+            "return mutual_information(probabilities) > share",
+        ],
+    ),
 }

@@ -41,7 +41,7 @@ LAYERS = [
     {"rerun"},
     {"scores"},
     {"evaluation"},
-    {"training", "batch_norm", "audit", "export"},
+    {"training", "batch_norm", "audit", "export", "monte_carlo"},
     {"plotting", "trained"},
     {"recorder"},
     {"command"},
