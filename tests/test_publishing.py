@@ -69,7 +69,7 @@ def test_the_pdf_is_tagged_and_has_contents_numbers_and_links(pdf):
     assert reader.trailer["/Root"]["/MarkInfo"]["/Marked"]
     pages = target_pages(pdf)
     assert len(pages) > 60 and pages == sorted(pages) and pages[-1] <= len(reader.pages)
-    contents = "".join(page.extract_text() for page in reader.pages[:4])
+    contents = "".join(page.extract_text() for page in reader.pages[: pages[0]])
     assert "3. Batch norm" in contents and str(pages[-1]) in contents
     links = [
         annotation
