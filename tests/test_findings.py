@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from utils.findings import Finding, Report, first_few, first_line, off_by, rounded
+from utils.findings import Finding, Report, first_few, in_one_line, off_by, rounded
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,5 @@ def test_words_for_numbers_and_names():
     assert first_few(["a", "b", "c", "d"]) == "a, b, c and 1 more"
     assert (rounded(123.4), rounded(1.26)) == ("120", "1.3")
     assert off_by(float("nan")) == off_by(float("inf")) == "in more than value"
-    assert first_line(ValueError("\n one\n two")) == "one" and first_line(ValueError()) == ""
+    assert in_one_line(ValueError("\n one\n two")) == "ValueError: one"
+    assert in_one_line(ValueError()) == "ValueError: "

@@ -122,6 +122,7 @@ def evaluate(
     if isinstance(model, DistributedDataParallel):
         model = _unwrapped(model)
     scores: Scores | None = None
+    failure: Exception | None = None
     try:
         place = device_of_batches(model, device)
         said = left_out_or_repeated(loader)
@@ -132,10 +133,9 @@ def evaluate(
     except Exception as error:
         if not _shares_the_work():
             raise
-        gather(scores, error)
-    else:
-        if _shares_the_work():
-            gather(scores, None)
+        failure = error
+    if _shares_the_work():
+        gather(scores, failure)
     assert scores is not None
     return scores.result()
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .arguments import check_module
-from .findings import Finding, Report, first_line, off_by
+from .findings import Finding, Report, in_one_line, off_by
 from .kinds import KINDS
 from .modes import evaluating
 from .nested import iter_leaves, map_tensors, relative_gap, to_dense
-from .snapshot import Snapshot
+from .snapshot import Snapshot, copy_model
 from .torch_internals import program_kind
 
 __all__ = ["Comparison", "ExportFinding", "compare"]
@@ -147,14 +147,10 @@ def compare(
     report.sizes = _check_sizes(sizes, _samples(given))
     reference = _reference(original)
     state = Snapshot(original)
-    before = {name: buffer.clone() for name, buffer in original.named_buffers()}
     try:
         _run_both(report, reference, call, given, tolerance)
-        moved = [
-            name
-            for name, buffer in original.named_buffers()
-            if name not in before or relative_gap(buffer, before[name]) > 0
-        ]
+        as_it_was = state.unchanged()
+        moved = [name for name, b in original.named_buffers() if id(b) not in as_it_was]
     finally:
         state.put_back()
     if moved and reference is not original:
@@ -182,8 +178,7 @@ def _run_both(
         try:
             one, other = (call(*args, **named) for args, named in (_fresh(batch), _fresh(batch)))
         except Exception as error:
-            said = f"{type(error).__name__}: {first_line(error)}"
-            report.add("fails-on-a-batch-size", place, f"it raises {said}")
+            report.add("fails-on-a-batch-size", place, f"it raises {in_one_line(error)}")
             continue
         first = one if first is None and size == report.sizes[0] else first
         apart, too_far = _gap(one, other, tolerance)
@@ -201,8 +196,8 @@ def _run_both(
     try:
         apart, too_far = _gap(first, call(*args, **named), tolerance)
     except Exception as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        report.add("remembers-calls", place, f"after other calls it raises {said}")
+        said = f"after other calls it raises {in_one_line(error)}"
+        report.add("remembers-calls", place, said)
         return
     if too_far:
         report.add("remembers-calls", place, f"after other calls the answer is off {off_by(apart)}")
@@ -240,7 +235,7 @@ def _reference(original: nn.Module) -> nn.Module:
     if program_kind(original) is not None:
         return original
     try:
-        return copy.deepcopy(original)
+        return copy_model(original)
     except Exception:
         return original
 
@@ -290,20 +285,18 @@ def _answer(reference: nn.Module, batch: Given) -> Any:
 
 
 def _leaves(outputs: Any) -> list[tuple[str, Any]]:
-    """The leaves of an output. Exporters give tuples for lists and leave None out."""
-    found = [(path, leaf) for path, leaf in iter_leaves(outputs) if leaf is not None]
-    named = isinstance(outputs, Mapping)
-    return [(path if named else "", leaf) for path, leaf in found]
+    """The leaves of an output with their places. Exporters leave None out."""
+    return [(path, leaf) for path, leaf in iter_leaves(outputs) if leaf is not None]
 
 
 def _gap(one: Any, other: Any, tolerance: float | None) -> tuple[float, bool]:
     """How far two outputs are apart, and whether that is too far for the dtype of a part."""
     ones, others = _leaves(one), _leaves(other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        ones, others = sorted(ones, key=_path), sorted(others, key=_path)
-    else:
-        ones, others = ([("", leaf) for _, leaf in side] for side in (ones, others))
-    if [path for path, _ in ones] != [path for path, _ in others]:
+        ones, others = (sorted(side, key=itemgetter(0)) for side in (ones, others))
+        if [path for path, _ in ones] != [path for path, _ in others]:
+            return float("inf"), True
+    if len(ones) != len(others):  # exporters give tuples for lists: places do not count
         return float("inf"), True
     furthest, too_far = 0.0, False
     for (_, a), (_, b) in zip(ones, others, strict=True):
@@ -312,10 +305,6 @@ def _gap(one: Any, other: Any, tolerance: float | None) -> tuple[float, bool]:
         furthest = max(furthest, apart)
         too_far |= apart > (own if tolerance is None else tolerance)
     return furthest, too_far
-
-
-def _path(leaf: tuple[str, Any]) -> str:
-    return leaf[0]
 
 
 def _column_gap(one: Any, other: Any) -> float:

@@ -128,13 +128,13 @@ def off_by(apart: float) -> str:
     return f"by {rounded(apart)} of the largest value"
 
 
-def first_line(error: Exception) -> str:
-    """Quote the first line of an error's message.
+def in_one_line(error: Exception) -> str:
+    """Name an error's class and quote the first line of its message.
 
     Examples
     --------
-    >>> first_line(ValueError("too short, and here is why"))
-    'too short, and here is why'
+    >>> in_one_line(ValueError("too short"))
+    'ValueError: too short'
     """
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else ""
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

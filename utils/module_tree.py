@@ -48,6 +48,17 @@ def module_rows(model: nn.Module) -> dict[str, ModuleRow]:
     }
 
 
+def label(name: str, row: ModuleRow) -> str:
+    """Name a module in a drawing, where the modules above it can be seen.
+
+    Examples
+    --------
+    >>> label("body.0", ModuleRow("Dropout", training=True, acts=True))
+    '0  Dropout'
+    """
+    return f"{name.rpartition('.')[2]}  {row.kind}".strip()
+
+
 def tree_as_html(rows: Mapping[str, ModuleRow], blamed: Mapping[str, str] | None = None) -> str:
     """Draw modules as a tree of lines, with a cross and a word beside each that is blamed.
 
@@ -80,8 +91,9 @@ def tree_as_html(rows: Mapping[str, ModuleRow], blamed: Mapping[str, str] | None
 def _line(branch: str, name: str, row: ModuleRow, found: str | None) -> str:
     variable, color = ("mode-train", TRAIN) if row.training else ("mode-eval", EVAL)
     dot = "\u25cf" if row.acts else "\u25cb"
-    label = f"{name.rpartition('.')[2]}  {row.kind}".strip()
-    mode = f'<span style="color: var(--{variable}, {color})">{dot}</span> {escape(label)}'
+    mode = (
+        f'<span style="color: var(--{variable}, {color})">{dot}</span> {escape(label(name, row))}'
+    )
     cross = f"  <strong>\u2717 {escape(found)}</strong>" if found else ""
     return f"{branch}{mode}  {'train' if row.training else 'eval'}{cross}"
 

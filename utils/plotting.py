@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from .arguments import check_module
 from .colors import EVAL, OTHER, TRAIN, TRUTH
 from .kinds import KINDS
-from .listening import listens
+from .module_tree import label, module_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -234,24 +234,23 @@ def plot_modules(ax: Axes, model: nn.Module, *, blamed: Mapping[str, str] | None
     ['Sequential', '0  Linear', '1  Dropout']
     """
     check_module("model", model)
-    named = dict(model.named_modules(remove_duplicate=False))
+    modules = module_rows(model)
     for name in blamed or {}:
-        if name not in named:
+        if name not in modules:
             raise ValueError(f"blamed names {name!r}; expected a module of the model.")
-    rows = {name: row for row, name in enumerate(named)}
-    for name, module in named.items():
-        depth, row = (name.count(".") + 1 if name else 0), rows[name]
+    heights = {name: row for row, name in enumerate(modules)}
+    for name, module in modules.items():
+        depth, row = (name.count(".") + 1 if name else 0), heights[name]
         if name:
-            above = rows[name.rpartition(".")[0]]
+            above = heights[name.rpartition(".")[0]]
             ax.plot(
                 [depth - 1, depth - 1, depth - 0.3], [above, row, row], color=TRUTH, lw=1, zorder=1
             )
         color = TRAIN if module.training else EVAL
-        inside = color if listens(module) else "none"
+        inside = color if module.acts else "none"
         ax.scatter([depth], [row], s=55, color=inside, edgecolors=color, linewidths=2, zorder=2)
-        label = f"{name.rpartition('.')[2]}  {type(module).__name__}".strip()
         found = (blamed or {}).get(name)
-        text = f"{label}   \u2717 {found}" if found else label
+        text = label(name, module) + (f"   \u2717 {found}" if found else "")
         ax.annotate(
             text,
             (depth, row),
@@ -261,7 +260,7 @@ def plot_modules(ax: Axes, model: nn.Module, *, blamed: Mapping[str, str] | None
             color=color,
             fontweight="bold" if found else "normal",
         )
-    ax.set(xlim=(-0.3, 6), ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlim=(-0.3, 6), ylim=(len(modules) - 0.4, -0.6))
     ax.axis("off")
 
 

@@ -68,7 +68,7 @@ class Audit(Report):
     def __init__(self, model: nn.Module, findings: list[ModelFinding], notes: list[str]) -> None:
         self.findings, self.notes = findings, notes
         self._name = type(model).__name__
-        self._rows = module_rows(model)
+        self._rows = module_rows(model) if findings else {}
 
     def headline(self) -> str:
         """Name the model's class and the number of findings."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..findings import Finding, first_line
+from ..findings import Finding, in_one_line
 from ..kinds import KINDS
 from ..listening import listens
 from ..rerun import RerunModel, submodule
@@ -96,7 +96,7 @@ class AuditContext:
         except Exception as error:
             raise ValueError(
                 f"inputs: {type(rerun.model).__name__} fails on them in eval mode with "
-                f"{type(error).__name__}: {first_line(error)}"
+                f"{in_one_line(error)}"
             ) from error
 
     def run_or_note(self, what: str, **kwargs: Any) -> RunRecord | None:
@@ -104,7 +104,7 @@ class AuditContext:
         try:
             return self.rerun.run(**kwargs)
         except Exception as error:
-            note = f"{what}: the model fails with {type(error).__name__}: {first_line(error)}"
+            note = f"{what}: the model fails with {in_one_line(error)}"
             if note not in self.notes:
                 self.notes.append(note)
             return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from ..findings import first_few, first_line, off_by
+from ..findings import first_few, in_one_line, off_by
 from ..listening import listens
 from ..nested import relative_gap
 from ..rerun import put_in_mode, submodule
@@ -184,7 +184,7 @@ def _cannot_switch(context: AuditContext, call: str, name: str, error: Exception
     context.add(
         f"{call}-not-followed",
         name,
-        f"{call}() raises {type(error).__name__}: {first_line(error)}",
+        f"{call}() raises {in_one_line(error)}",
         "an override is def train(self, mode=True), and eval() calls it with False",
     )
 
