@@ -3,8 +3,10 @@
 import os
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
+from utils.models import digits_mlp
 from utils.survey import survey
 
 
@@ -12,6 +14,16 @@ from utils.survey import survey
 def records():
     """The survey, run once: it measures every class of torch.nn."""
     return {record.name: record for record in survey()}
+
+
+@pytest.fixture
+def settled_mlp():
+    """The book's network with weights from a seed and running statistics that have settled."""
+    torch.manual_seed(0)
+    model = digits_mlp()
+    for _ in range(20):
+        model(torch.randn(32, 1, 8, 8))
+    return model
 
 
 # The same examples each time; `make test-properties` tries others, and more of them.

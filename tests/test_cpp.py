@@ -44,15 +44,6 @@ def program(tmp_path_factory):
     return built
 
 
-@pytest.fixture
-def net():
-    torch.manual_seed(0)
-    model = digits_mlp()
-    for _ in range(20):
-        model(torch.randn(32, 1, 8, 8))
-    return model
-
-
 def run(program, folder, model, answers):
     torch.jit.save(model, str(folder / "model.pt"))
     torch.jit.save(torch.jit.script(Golden(X, answers)), str(folder / "golden.pt"))
@@ -61,26 +52,28 @@ def run(program, folder, model, answers):
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
-def test_a_script_answers_as_in_python_also_when_it_was_saved_in_train_mode(program, net, tmp_path):
-    expected = net.eval()(X).detach()
+def test_a_script_answers_as_in_python_also_when_it_was_saved_in_train_mode(
+    program, settled_mlp, tmp_path
+):
+    expected = settled_mlp.eval()(X).detach()
     for mode in (True, False):
-        said = run(program, tmp_path, torch.jit.script(net.train(mode)), expected)
+        said = run(program, tmp_path, torch.jit.script(settled_mlp.train(mode)), expected)
         assert said == (0, "as in eval mode")
 
 
-def test_a_trace_from_train_mode_stops_at_the_first_check(program, net, tmp_path):
-    trace = torch.jit.trace(net.train(), X, check_trace=False)
-    assert run(program, tmp_path, trace, net.eval()(X).detach()) == (1, "two calls differ")
+def test_a_trace_from_train_mode_stops_at_the_first_check(program, settled_mlp, tmp_path):
+    trace = torch.jit.trace(settled_mlp.train(), X, check_trace=False)
+    assert run(program, tmp_path, trace, settled_mlp.eval()(X).detach()) == (1, "two calls differ")
 
 
-def test_statistics_of_the_batch_stop_at_the_second(program, net, tmp_path):
-    net.train()[4].p = 0.0
-    trace = torch.jit.trace(net, X, check_trace=False)
-    said = run(program, tmp_path, trace, net.eval()(X).detach())
+def test_statistics_of_the_batch_stop_at_the_second(program, settled_mlp, tmp_path):
+    settled_mlp.train()[4].p = 0.0
+    trace = torch.jit.trace(settled_mlp, X, check_trace=False)
+    said = run(program, tmp_path, trace, settled_mlp.eval()(X).detach())
     assert said == (1, "a row depends on its batch")
 
 
-def test_other_weights_stop_at_the_third(program, net, tmp_path):
-    expected = net.eval()(X).detach()
+def test_other_weights_stop_at_the_third(program, settled_mlp, tmp_path):
+    expected = settled_mlp.eval()(X).detach()
     said = run(program, tmp_path, torch.jit.script(digits_mlp().eval()), expected)
     assert said == (1, "other answers than in Python")

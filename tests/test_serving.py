@@ -63,6 +63,17 @@ def running(app):
         assert not thread.is_alive()
 
 
+class Held:
+    """A model that is served, and that waits before each answer."""
+
+    def __init__(self, served, wait):
+        self.served, self.version, self.wait = served, served.version, wait
+
+    def scores(self, images):
+        self.wait()
+        return self.served.scores(images)
+
+
 def asked(images):
     return {"images": images.squeeze(1).tolist()}
 
@@ -188,17 +199,8 @@ def test_connections_that_are_cut_leave_nothing_behind(nets, checkpoint):
 def test_load_is_shed_when_too_many_wait(checkpoint):
     app = create_app(checkpoint, longest_queue=64)
     with running(app) as url:
-        served = app.state.batcher.served
         hold = threading.Event()
-
-        class Slow:
-            version = served.version
-
-            def scores(self, images):
-                hold.wait(30)
-                return served.scores(images)
-
-        app.state.batcher.replace(Slow())
+        app.state.batcher.replace(Held(app.state.batcher.served, lambda: hold.wait(30)))
         # Nothing is answered while the model is held: the first twenty answers are refusals.
         after_20 = lambda count: hold.set() if count == 20 else None  # noqa: E731
         answers = asyncio.run(many(url, [asked(IMAGES[:16])] * 40, on_answer=after_20))
@@ -214,15 +216,7 @@ def test_an_answer_that_takes_too_long_is_given_up(checkpoint, monkeypatch):
     app = create_app(checkpoint)
     with running(app) as url:
         served = app.state.batcher.served
-
-        class Slow:
-            version = served.version
-
-            def scores(self, images):
-                time.sleep(1)
-                return served.scores(images)
-
-        app.state.batcher.replace(Slow())
+        app.state.batcher.replace(Held(served, lambda: time.sleep(1)))
         assert httpx.post(f"{url}/predict", json=bad()).status_code == 504
         app.state.batcher.replace(served)
         time.sleep(1)
@@ -233,16 +227,7 @@ def test_a_stop_answers_what_waits(checkpoint):
     app = create_app(checkpoint)
     answers = []
     with running(app) as url:
-        served = app.state.batcher.served
-
-        class Slow:
-            version = served.version
-
-            def scores(self, images):
-                time.sleep(0.5)
-                return served.scores(images)
-
-        app.state.batcher.replace(Slow())
+        app.state.batcher.replace(Held(app.state.batcher.served, lambda: time.sleep(0.5)))
         ask = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{url}/predict", json=bad()))
         )

@@ -1,4 +1,4 @@
-"""Sentences about scores: intervals, comparisons, temperatures."""
+"""Sentences about scores: intervals, comparisons, temperatures, the spread of many answers."""
 
 import torch
 from hypothesis import assume, given
