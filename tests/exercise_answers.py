@@ -839,4 +839,98 @@ return order[: round(share * len(order))]
             "return mutual_information(probabilities) > share",
         ],
     ),
+    ("17_adapting_batch_norm", "A"): (
+        [
+            """
+adapted = copy.deepcopy(model).eval()
+for layer in batch_norms(adapted):
+    layer.train()
+optimizer = torch.optim.Adam(
+    [p for layer in batch_norms(adapted) for p in (layer.weight, layer.bias)], lr=lr
+)
+for _ in range(steps):
+    loss = entropy(adapted(x))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+return adapted(x).detach()
+""",
+            """
+adapted = tent(model, [x] * steps, lr)[1] if steps else own_statistics(model)
+with torch.inference_mode():
+    return adapted(x)
+""",
+        ],
+        [
+            """
+for layer in batch_norms(model):
+    layer.train()
+optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+for _ in range(steps):
+    optimizer.zero_grad()
+    entropy(model(x)).backward()
+    optimizer.step()
+return model(x).detach()
+""",
+            """
+adapted = own_statistics(model)
+optimizer = torch.optim.Adam(adapted.parameters(), lr=lr)
+for _ in range(steps):
+    entropy(adapted(x)).backward()
+return adapted(x).detach()
+""",
+            """
+adapted = copy.deepcopy(model)
+optimizer = torch.optim.Adam(adapted.parameters(), lr=lr)
+for _ in range(steps):
+    optimizer.zero_grad()
+    entropy(adapted(x)).backward()
+    optimizer.step()
+return adapted(x).detach()
+""",
+        ],
+    ),
+    ("17_adapting_batch_norm", "B"): (
+        [
+            "rows = torch.cat(list(stream))\nreturn rows.mean(dim=0), rows.var(dim=0)",
+            """
+count, mean, squares = 0, None, None
+for batch in stream:
+    for row in batch:
+        count += 1
+        if mean is None:
+            mean, squares = row.clone(), torch.zeros_like(row)
+            continue
+        gap = row - mean
+        mean = mean + gap / count
+        squares = squares + gap * (row - mean)
+return mean, squares / (count - 1)
+""",
+        ],
+        [
+            """
+batches = list(stream)
+means = torch.stack([x.mean(dim=0) for x in batches])
+variances = torch.stack([x.var(dim=0) for x in batches])
+return means.mean(dim=0), variances.mean(dim=0)
+""",
+            """
+n, total, squares = 0, 0.0, 0.0
+for x in stream:
+    n += len(x)
+    total = total + x.sum(dim=0)
+    squares = squares + x.var(dim=0, correction=0) * len(x)
+return total / n, squares / (n - 1)
+""",
+            """
+n, total, squares = 0, 0.0, 0.0
+for x in stream:
+    n += len(x)
+    total = total + x.sum(dim=0)
+    squares = squares + x.square().sum(dim=0)
+mean = total / n
+return mean, squares / n - mean.square()
+""",
+        ],
+    ),
 }

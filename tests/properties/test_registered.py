@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import properties.test_adaptation
 import properties.test_layers
 import properties.test_modes_and_gradients
 import properties.test_processes
