@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from utils.modes import evaluating, keep_in_eval, listens, mode_of, mode_table, release_from_eval
 from utils.survey_cases import layer_cases
@@ -216,9 +217,30 @@ class AsksToCheckpoint(nn.Module):
         return x if self.gradient_checkpointing and self.training else x + 0
 
 
+class AsksUnderADecorator(nn.Module):
+    @torch.no_grad()
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.training)
+
+
+class AsksByAProperty(nn.Module):
+    @property
+    def drops(self):
+        return self.training
+
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.drops)
+
+
+class AsksByAnotherName(nn.Module):
+    def forward(this, x):
+        return F.dropout(x, 0.5, this.training)
+
+
 def test_listens_to_other_classes():
     assert listens(Asks()) and listens(Asks(dropout=0.1)) and not listens(Asks(dropout=0.0))
     assert not listens(AsksToCheckpoint()) and not listens(nn.Sequential(Asks()))
+    assert all(map(listens, (AsksUnderADecorator(), AsksByAProperty(), AsksByAnotherName())))
     spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))
     assert any(listens(module) for module in spectral.modules())
     with pytest.raises(TypeError, match="module is a str"):

@@ -118,6 +118,7 @@ def test_batch_norm_and_rrelu_stay_in_eval_mode_and_modes_come_back():
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
 
 
+@pytest.mark.filterwarnings("ignore:all 6 draws are equal")
 @pytest.mark.parametrize("rows", [1, 7, 4096])
 def test_common_batches_change_no_answer(rows):
     """A dropout that drops next to nothing: every draw is the answer in eval mode."""
@@ -181,3 +182,32 @@ def test_what_moved_is_put_back():
     with pytest.raises(ValueError):
         sample_outputs(model, torch.ones(2, 8), 3)
     assert not model.mean.any() and model.training
+
+
+class NeverCalled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.line = nn.Dropout(), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.line(x)
+
+
+class DropsTheWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(64, 2)
+
+    def forward(self, x):
+        return F.linear(x, F.dropout(self.line.weight, 0.5, self.training))
+
+
+@pytest.mark.parametrize(("model", "width"), [(NeverCalled(), 3), (DropsTheWeight(), 64)])
+def test_equal_draws_are_said(model, width):
+    with pytest.warns(UserWarning, match="all 20 draws are equal"):
+        sample_outputs(model, torch.ones(4, width), 20)
+
+
+def test_a_weight_that_drops_has_draws_where_each_has_a_batch_of_its_own():
+    drawn = sample_outputs(DropsTheWeight(), torch.ones(4, 64), 20, rows=4)
+    assert len({draw[0, 0].item() for draw in drawn}) == 20

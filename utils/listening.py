@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import inspect
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -86,31 +87,38 @@ def _known_to_listen(module: nn.Module) -> bool | None:
 
 
 def _mentions_training(cls: type, module: nn.Module) -> bool:
+    members = [
+        member.fget if isinstance(member, property) else member
+        for name, member in vars(cls).items()
+        if name not in ("train", "eval", "__init__")
+    ]
+    # what a decorator such as torch.no_grad stands around
+    methods = [inspect.unwrap(member) for member in members if isinstance(member, FunctionType)]
     codes = [
-        value.__code__
-        for name, value in vars(cls).items()
-        if isinstance(value, FunctionType) and name not in ("train", "eval", "__init__")
+        (method.__code__, method.__code__.co_varnames[0])
+        for method in methods
+        if isinstance(method, FunctionType) and method.__code__.co_argcount
     ]
     while codes:
-        code = codes.pop()
+        code, own = codes.pop()
         # Hugging Face's layers ask for the mode to decide on checkpointing alone.
         checkpoints = getattr(module, "gradient_checkpointing", True)
         only_checkpoints = "gradient_checkpointing" in code.co_names and not checkpoints
-        if _reads_own_flag(code) and not only_checkpoints:
+        if _reads_own_flag(code, own) and not only_checkpoints:
             return True
-        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+        codes += [(const, own) for const in code.co_consts if isinstance(const, CodeType)]
     return False
 
 
-def _reads_own_flag(code: CodeType) -> bool:
+def _reads_own_flag(code: CodeType, own: str) -> bool:
     """Whether a function reads ``self.training``, or asks for it by name.
 
-    ``self.trainer.training`` is somebody else's flag.
+    ``own`` is what it calls the module. ``self.trainer.training`` is somebody else's flag.
     """
     before = None
     for step in dis.get_instructions(code):
         if step.argval == "training" and step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")):
-            if before is not None and before.argval == "self":
+            if before is not None and before.argval == own:
                 return True
         elif step.opname == "LOAD_CONST" and step.argval == "training":
             return "getattr" in code.co_names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -34,9 +35,10 @@ def only_dropout(model: ModuleT) -> Iterator[ModuleT]:
     """Put a model in eval mode, and in it everything that drops in train mode.
 
     That is: dropout layers, recurrent layers and attention, which drop by themselves, transformer
-    layers, whose fast path would pass over the dropout inside them, and classes of one's own whose
-    ``forward`` asks ``self.training``, for a functional dropout. Batch norm and the like stay in
-    eval mode. Modes are restored afterwards, each module's own.
+    layers, whose fast path would pass over the dropout inside them, and classes of one's own with
+    a method that asks ``self.training``, for a functional dropout. A flag that is asked by anything
+    else, such as a function that is given the module, a hook, or another module, is not found.
+    Batch norm and the like stay in eval mode. Modes are restored afterwards, each module's own.
 
     Parameters
     ----------
@@ -106,6 +108,12 @@ def sample_outputs(
     Tensor
         Shape ``(draws, N, ...)``, without a graph.
 
+    Warns
+    -----
+    UserWarning
+        If all draws are equal: what drops is not reached, or drops a weight, for a whole batch at
+        once; then ``rows=N`` gives each draw a batch of its own.
+
     Raises
     ------
     TypeError
@@ -142,7 +150,14 @@ def sample_outputs(
             f"model moves its buffer {moved[0]} while dropout is on (put back); expected one in "
             "which nothing but dropout asks the flag of the same module."
         )
-    return answers.unflatten(0, (draws, len(inputs)))
+    drawn = answers.unflatten(0, (draws, len(inputs)))
+    if draws > 1 and torch.equal(drawn, drawn[:1].expand_as(drawn)):
+        warnings.warn(
+            f"all {draws} draws are equal: what drops in the model is not reached, or it drops "
+            "for a whole batch at once.",
+            stacklevel=2,
+        )
+    return drawn
 
 
 def predictive_entropy(probabilities: Tensor) -> Tensor:
