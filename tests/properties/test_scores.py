@@ -47,7 +47,7 @@ def test_mcnemar_asks_only_where_models_part(only_first, only_second, agreeing):
 
 @states(
     "12_how_sure",
-    "It moves no answer, since dividing by a positive number keeps the order",
+    "keeps the order, in `float32` and `float64` unless two scores agree to the last digits",
     over="float32 and float64, scales of scores, temperatures from 0.05 to 50",
 )
 @given(
@@ -101,7 +101,7 @@ def test_mutual_information_lies_below_the_entropy(draws, count, classes, scale,
 
 @states(
     "16_monte_carlo_dropout",
-    "`only_dropout` switches on the flag of everything that drops, whatever asks it",
+    "everything in PyTorch that drops, and of a class with a method that reads `self.training`",
     over="layers that hold dropout, rates, widths, norm_first, modes before",
 )
 @given(
