@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import audit, evaluation, gradients, modes, pages, processes, recorder
+from benchmarks import audit, evaluation, gradients, modes, pages, processes, recorder, serving
 
 over = [
     *evaluation.run(),
@@ -16,6 +16,7 @@ over = [
     *recorder.run(),
     *audit.run(),
     *processes.run(),
+    *serving.run(),
     *pages.run(),
 ]
 print("\n" + ("\n".join(over) or "All within their limits."))

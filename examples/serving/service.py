@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -77,7 +78,12 @@ def create_app(checkpoint: Path, *, longest_queue: int = 1024) -> FastAPI:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
             loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(reload()))
         await reload()
+        # What was imported stays: without this, a full collection looks at it again every few
+        # thousand requests, and all who wait meanwhile wait a fifth of a second longer.
+        gc.collect()
+        gc.freeze()
         yield
+        gc.unfreeze()
         if app.state.batcher is not None:
             await app.state.batcher.close()
         thread.shutdown()
