@@ -1,0 +1,389 @@
+"""Each check of "What is going wrong?" on a program with the fault, and on one without."""
+
+import io
+import re
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.utils.data import DistributedSampler
+
+from utils.calibration import fit_temperature
+
+PAGE = Path(__file__).parent.parent / "reference" / "what_is_going_wrong.md"
+ENTRY = re.compile(
+    r"^\(([a-z0-9-]+)\)=\n#+ ([^\n]+)\n(.*?)(?=^\([a-z0-9-]+\)=|^## |\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+ENTRIES = {name: text for name, _, text in ENTRY.findall(PAGE.read_text(encoding="utf-8"))}
+CHECKS = {
+    name: found[1]
+    for name, text in ENTRIES.items()
+    if (found := re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+}
+X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+
+def net(*layers):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), *layers, nn.Linear(4, 3))
+
+
+def batch_normed(momentum=0.1, batches=100, data=X):
+    """A network whose statistics are those of its data."""
+    model = net(nn.BatchNorm1d(4, momentum=momentum))
+    with torch.no_grad():
+        for _ in range(batches):
+            model.train()(data)
+    return model
+
+
+class Function(nn.Module):
+    """A model that is one function, called with itself."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x, **options):
+        return self.function(self, x, **options)
+
+
+class TrainsItself(nn.Module):
+    def train(self, loader=None):
+        pass
+
+
+class Merges(nn.Module):
+    def eval(self):
+        return self
+
+
+def flagged(value):
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].train = value
+    return model
+
+
+def frozen(keeps):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = net(nn.BatchNorm1d(4)).eval()
+
+        def train(self, mode=True):
+            super().train(mode)
+            if keeps:
+                self.backbone.eval()
+            return self
+
+    model = Model()
+    return {"model": model, "backbone": model.backbone}
+
+
+def poisoned(value, buffer="running_var"):
+    model = batch_normed()
+    getattr(model[1], buffer)[0] = value
+    return model.eval()
+
+
+def collapsed():
+    model = batch_normed().eval()
+    model[1].running_var.fill_(1e12)
+    return model
+
+
+def averaged(**options):
+    model = batch_normed(batches=3)
+    average = AveragedModel(model, **options)
+    for _ in range(3):
+        model(X + 1)
+        average.update_parameters(model)
+    return {"model": model, "average": average}
+
+
+def renewed():
+    found = averaged()
+    update_bn([X], found["average"])
+    return found
+
+
+def encoder(**options):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    padding[0, 3:] = True
+    inputs = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
+    return {"model": nn.TransformerEncoder(layer, 1, **options), "x": inputs, "padding": padding}
+
+
+def with_loss(model):
+    labels = torch.arange(8) % 3
+    return {"model": model, "y": labels, "loss_of": lambda x, y: F.cross_entropy(model(x), y)}
+
+
+def policy(p):
+    model = net(nn.Dropout(p))
+    return {"model": model, "log_prob": lambda x: model(x).log_softmax(1)[:, 0]}
+
+
+def keeping(model, key):
+    with torch.inference_mode():
+        value = torch.ones(2)
+    setattr(model, key, value if key == "cache" else value.tolist())
+    return model
+
+
+def summed(inference):
+    with torch.inference_mode(inference), torch.no_grad():
+        return torch.zeros(()) + 1.0
+
+
+def checkpoint_without(word):
+    model = batch_normed()
+    state = model.state_dict()  # with the version of each module, as a file has it
+    for name in [name for name in state if word in name]:
+        del state[name]
+    return {"model": model, "state": state}
+
+
+def exported(training):
+    model = net(nn.Dropout()).train(training)
+    return {"program": torch.export.export(model, (X,))}
+
+
+def frozen_script():
+    return {"frozen": torch.jit.freeze(torch.jit.script(net(nn.Dropout()).eval()))}
+
+
+def compiled(reaches):
+    class Wrapper:
+        def __init__(self):
+            self._orig_mod = nn.Linear(2, 2)
+
+        def eval(self):
+            return self
+
+    return {"compiled": torch.compile(nn.Linear(2, 2)) if reaches else Wrapper()}
+
+
+def answers():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    return 3 * (F.one_hot(labels, 3) + 0.7 * torch.randn(300, 3, generator=generator)), labels
+
+
+def scaled(T):
+    logits, labels = answers()
+    return {"logits": logits, "y": labels, "T": T}
+
+
+def kept(detached):
+    loss = net()(X).sum()
+    return {"kept": loss.detach() if detached else loss}
+
+
+def ddp(model):
+    wrapper = Function(lambda self, x: self.module(x), module=model)
+    wrapper.broadcast_buffers = True
+    return {"ddp": wrapper}
+
+
+def padded(masked):
+    def mean(self, x):
+        words = (x != 0).any(-1, keepdim=True)
+        return (x * words).sum(1) / words.sum(1) if masked else x.mean(1)
+
+    x = torch.ones(1, 3, 4)
+    return {"model": Function(mean), "short": x, "longer": F.pad(x, (0, 0, 0, 2))}
+
+
+DROPS = lambda: net(nn.Dropout())  # noqa: E731
+PLAIN = lambda: net(nn.ReLU())  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """For each check what it is given: with the fault, and without where there is such a case."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript's, and a dropout in a single layer
+        return all_cases()
+
+
+def all_cases():
+    return {
+        "is-it-all-in-eval": (DROPS(), DROPS().eval()),
+        "two-calls-differ": (Function(lambda self, x: F.dropout(x)), DROPS()),
+        "functional-dropout": (
+            Function(
+                lambda self, x: F.scaled_dot_product_attention(
+                    x[None], x[None], x[None], dropout_p=0.5
+                )
+            ),
+            Function(lambda self, x: F.dropout(x, 0.5, self.training)),
+        ),
+        "plain-list": (
+            Function(lambda self, x: x, parts=[nn.Dropout()]),
+            Function(lambda self, x: x, parts=nn.ModuleList([nn.Dropout()])),
+        ),
+        "no-grad-is-not-enough": (DROPS(), DROPS().eval()),
+        "spectral-norm": (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), PLAIN()),
+        "flaky-test": (DROPS(), DROPS().eval()),
+        "ready-for-evaluation": (batch_normed(), batch_normed().eval()),
+        "worse-in-eval": (
+            {"model": batch_normed(batches=1, data=X + 5), "train_x": X + 5},
+            {"model": batch_normed(), "train_x": X},
+        ),
+        "few-updates": (batch_normed(batches=3), batch_normed()),
+        "momentum-zero": (batch_normed(momentum=0.0), batch_normed()),
+        "nan-in-eval": (poisoned(-1.0), batch_normed()),
+        "same-for-every-input": (collapsed(), batch_normed()),
+        "slices": (
+            {"model": batch_normed(batches=40), "steps": 10},
+            {"model": batch_normed(batches=40), "steps": 40},
+        ),
+        "averaged-weights": (averaged(), renewed()),
+        "federated": (batch_normed(batches=0), batch_normed()),
+        "instance-norm": (
+            nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)),
+            nn.Sequential(nn.InstanceNorm2d(3)),
+        ),
+        "encoder-padding": (encoder(), encoder(enable_nested_tensor=False)),
+        "gradients-change-numbers": (
+            {"model": encoder()["model"], "x": encoder()["x"]},
+            batch_normed(),
+        ),
+        "validation-lower": (with_loss(net(nn.Dropout(0.9))), with_loss(PLAIN())),
+        "validation-higher": (
+            net(nn.Dropout(), nn.BatchNorm1d(4)),
+            net(nn.BatchNorm1d(4), nn.Dropout()),
+        ),
+        "group-norm-of-one": (net(nn.GroupNorm(4, 4)), net(nn.GroupNorm(2, 4))),
+        "detector-losses": (
+            batch_normed(),
+            nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
+        ),
+        "batch-size-changes-answers": (batch_normed(), batch_normed().eval()),
+        "padding-moves-scores": (padded(masked=False), padded(masked=True)),
+        "mean-of-batch-means": (
+            {"losses": [0.1, 0.7], "sizes": [100, 10], "reported": 0.4},
+            {"losses": [0.1, 0.7], "sizes": [100, 10], "reported": 17 / 110},
+        ),
+        "f1-of-batches": (
+            {"batch_values": [0.2, 0.4], "whole": 0.35},
+            {"batch_values": [0.2, 0.4], "whole": 0.3},
+        ),
+        "validation-moves-the-model": (batch_normed(), batch_normed().eval()),
+        "frozen-part-thaws": (frozen(keeps=False), frozen(keeps=True)),
+        "eval-norm-still-learns": (
+            batch_normed(),
+            Function(
+                lambda self, x: self.body(x) + self.bias,
+                body=batch_normed().requires_grad_(False),
+                bias=nn.Parameter(torch.zeros(3)),
+            ),
+        ),
+        "left-in-eval": (DROPS().eval(), DROPS()),
+        "ppo-ratio": (policy(0.5), policy(0.0)),
+        "target-network": ({"target": DROPS()}, {"target": DROPS().eval()}),
+        "keep-prob": (net(nn.Dropout(0.8)), net(nn.Dropout(0.2))),
+        "scaling-at-test-time": ({}, None),
+        "how-many-zeros": ({}, None),
+        "mc-dropout-no-variance": (
+            {"model": encoder()["model"], "x": encoder()["x"]},
+            DROPS(),
+        ),
+        "modes-agree": (net(nn.LayerNorm(4)), DROPS()),
+        "expected-more-than-1-value": (batch_normed(), batch_normed().eval()),
+        "bool-not-callable": (flagged(True), PLAIN()),
+        "own-train-method": (nn.Sequential(TrainsItself()), PLAIN()),
+        "own-eval-method": (nn.Sequential(Merges()), PLAIN()),
+        "training-mode-boolean": (PLAIN(), nn.Sequential(TrainsItself())[0]),
+        "does-not-require-grad": ({"gradients": False}, {"gradients": True}),
+        "inference-tensors": (keeping(PLAIN(), "cache"), keeping(PLAIN(), "values")),
+        "inplace-inference": (
+            {"total": summed(inference=True)},
+            {"total": summed(inference=False)},
+        ),
+        "cudnn-rnn": (nn.Sequential(nn.LSTM(4, 4)).eval(), nn.Sequential(nn.LSTM(4, 4))),
+        "rnn-dropout-warning": (
+            Function(lambda self, x: x, rnn=nn.LSTM(4, 4, 1, dropout=0.5)),
+            Function(lambda self, x: x, rnn=nn.LSTM(4, 4, 2, dropout=0.5)),
+        ),
+        "missing-num-batches": (
+            checkpoint_without("num_batches_tracked"),
+            checkpoint_without("running_mean"),
+        ),
+        "vmap": (batch_normed(), batch_normed().eval()),
+        "same-mode": (
+            {"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1).eval()},
+            {"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1)},
+        ),
+        "no-eval-hook": ({"source": "model.eval()"}, {"source": "x = eval(text)"}),
+        "memory-grows": (kept(detached=False), kept(detached=True)),
+        "mode-is-not-saved": (DROPS(), DROPS().eval()),
+        "exported-eval": (exported(training=True), exported(training=False)),
+        "onnx-training-mode": (
+            {"layers": [nn.BatchNorm1d(4, track_running_stats=False).eval()]},
+            {"layers": [nn.BatchNorm1d(4).eval()]},
+        ),
+        "frozen-script": (frozen_script(), {"frozen": DROPS()}),
+        "compiled-flag": (compiled(reaches=False), compiled(reaches=True)),
+        "mc-dropout-exported": ({"exported": PLAIN()}, {"exported": DROPS()}),
+        "libtorch": (
+            {"module": torch.jit.trace(DROPS(), X, check_trace=False)},
+            {"module": torch.jit.trace(DROPS().eval(), X)},
+        ),
+        "distributed-sampler": (
+            {"sampler": DistributedSampler(range(10), 4, 0)},
+            {"sampler": DistributedSampler(range(12), 4, 0)},
+        ),
+        "rank-0-hangs": (ddp(batch_normed()), ddp(PLAIN())),
+        "zero-stage-3": (DROPS().eval(), DROPS()),
+        "who-switches": ({}, None),
+        "in-a-service": (
+            {"answer": PLAIN()},
+            {"answer": torch.inference_mode()(PLAIN())},
+        ),
+        "dcgan": (
+            {"generator": batch_normed(), "noise": X},
+            {"generator": batch_normed().eval(), "noise": X},
+        ),
+        "is-b-better": ({"only_a": 200, "only_b": 230}, {"only_a": 200, "only_b": 300}),
+        "temperature-runs-away": (scaled(1_386_304.0), scaled(fit_temperature(*answers()))),
+    }
+
+
+def printed(name, given):
+    names = {"model": given} if isinstance(given, nn.Module) else given
+    names = {"torch": torch, "x": X, **names}
+    with (
+        torch.set_grad_enabled(names.get("gradients", True)),
+        redirect_stdout(io.StringIO()) as out,
+    ):
+        torch.manual_seed(0)
+        exec(compile(CHECKS[name], name, "exec"), names)
+    return out.getvalue().split()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*nested.tensor.*")
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_tells_the_fault_from_its_absence(cases, name):
+    faulty, healthy = cases[name]
+    assert printed(name, faulty) == ["True"]
+    if healthy is not None:
+        assert printed(name, healthy) == ["False"]
+
+
+def test_each_entry_has_a_proof_and_each_check_a_case(cases):
+    assert set(cases) == set(CHECKS)
+    assert [name for name, text in ENTRIES.items() if "*Proof:*" not in text] == ["no-eval-hook"]
+    assert set(ENTRIES) - set(CHECKS) == {"checkpointing"}
