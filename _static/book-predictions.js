@@ -118,8 +118,23 @@
 
   const showAll = () => {
     store.set("predictions", "shown");
+    press("shown");
     cells.filter((cell) => !cell.classList.contains("answered")).forEach(show);
   };
+
+  // The switch at the top of the page; its choice is kept for all pages.
+  const buttons = [...document.querySelectorAll(".prediction-switch button")];
+  const press = (choice) => {
+    for (const button of buttons) button.setAttribute("aria-pressed", String(button.value === choice));
+  };
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      if (button.value === "shown") return showAll();
+      store.set("predictions", "asked");
+      location.reload();
+    });
+  }
+  press(store.get("predictions") === "shown" ? "shown" : "asked");
 
   const build = (cell) => {
     const { hint, choices } = question(cell);
@@ -144,14 +159,6 @@
 
   if (store.get("predictions") === "shown") {
     cells.forEach((cell) => cell.classList.add("answered"));
-    if (cells.length) {
-      const again = document.createElement("button");
-      again.type = "button";
-      again.className = "plain ask-again";
-      again.textContent = "Ask me for predictions again";
-      again.addEventListener("click", () => { store.set("predictions", "asked"); location.reload(); });
-      document.querySelector("article").append(again);
-    }
   } else {
     cells.forEach(build);
     cells.forEach(conceal);
@@ -167,6 +174,14 @@
     const hidden = target && target.closest("[hidden]");
     if (hidden) cells.filter((cell) => after(cell).includes(hidden)).forEach(show);
   };
+  // Who comes from elsewhere to a section wants its answer, not its quiz.
+  const arrive = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const section = target ? target.closest("section section") : null;
+    cells.filter((cell) => section?.contains(cell) && !cell.classList.contains("answered")).forEach(show);
+    if (target) target.scrollIntoView();
+  };
   addEventListener("hashchange", open);
   open();
+  arrive();
 })();

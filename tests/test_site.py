@@ -464,6 +464,27 @@ def test_skipping_and_showing_everything(visit):
     assert page.locator("article section > [hidden]").count() == 0
 
 
+def test_the_switch_at_the_top_is_kept_for_all_pages(visit):
+    page = visit("chapters/03_batch_norm.html")
+    ask, show = (page.get_by_role("button", name=n) for n in ("Ask me first", "Just show me"))
+    assert ask.get_attribute("aria-pressed") == "true"
+    show.click()
+    assert page.locator(".prediction-form").count() == 0
+    page.goto(page.url.replace("03_batch_norm", "02_dropout"))
+    assert show.get_attribute("aria-pressed") == "true"
+    assert page.locator(".prediction-form").count() == 0
+    ask.click()
+    page.wait_for_selector(".prediction-form")
+
+
+def test_who_arrives_at_a_section_sees_its_answer_and_who_reads_on_is_asked(visit):
+    page = visit("chapters/03_batch_norm.html#do-the-statistics-move-under-no-grad")
+    section = page.locator("section#do-the-statistics-move-under-no-grad")
+    assert section.locator(".prediction-form").count() == 0
+    assert section.locator("pre", has_text="measured:").first.is_visible()
+    assert page.locator(".prediction-form").count() > 3
+
+
 def test_a_link_into_a_concealed_part_opens_it(visit):
     page = visit("chapters/03_batch_norm.html#running-mean-lag")
     assert page.locator("#running-mean-lag").is_visible()

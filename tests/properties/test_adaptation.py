@@ -39,7 +39,7 @@ def test_buffers_are_copied_from_the_last_model(dtype, updates, exponential, see
 
 @states(
     "17_adapting_batch_norm",
-    "Each *batch* counts once",
+    "Each *batch* counts once, in float32 and float64 and where a layer is called once for it",
     over="float32 and float64, numbers and sizes of batches, momenta",
 )
 @given(floats, st.lists(sizes(2), min_size=1, max_size=5), st.floats(0.01, 1), seeds)
