@@ -228,8 +228,7 @@ def test_guesses_survive_a_reload_and_are_counted_at_the_end(visit, name):
     tally = page.locator(".prediction-tally")
     assert re.match(rf"Of your 1 guess in this chapter, [01] .+ {forms - 1} ", tally.text_content())
     tally.locator("button").click()
-    page.wait_for_timeout(100)
-    assert page.locator(".prediction-form").count() == forms
+    page.wait_for_function(f"document.querySelectorAll('.prediction-form').length === {forms}")
 
 
 @pytest.mark.parametrize("predictions", ["asked", "shown"])
@@ -464,8 +463,8 @@ def test_skipping_and_showing_everything(visit):
     assert page.locator("article section > [hidden]").count() == 0
 
 
-def test_the_switch_at_the_top_is_kept_for_all_pages(visit):
-    page = visit("chapters/03_batch_norm.html")
+def test_the_switch_at_the_top_is_kept_for_all_pages(browser, visit):
+    page = visit("chapters/03_batch_norm.html", context=browser.new_context())
     ask, show = (page.get_by_role("button", name=n) for n in ("Ask me first", "Just show me"))
     assert ask.get_attribute("aria-pressed") == "true"
     show.click()
