@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb))
+NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb reference/*.ipynb))
 JUPYTER_BOOK := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 # One thread a kernel and two kernels: on two cores faster than one kernel with two threads.
 NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
@@ -70,7 +70,7 @@ serve: book  ## Serve the book on this machine
 pdf: $(READY) browser  ## Print the whole book to _build/evaluation-mode.pdf
 	$(BIN)/python tools/make_pdf.py _build/evaluation-mode.pdf
 
-chapters: $(READY)  ## Run all chapters and store their outputs
+chapters: $(READY)  ## Run all chapters and reference pages and store their outputs
 	$(BIN)/python tools/store_outputs.py
 
 benchmark: $(READY)  ## Speed as ratios against named baselines

@@ -11,6 +11,7 @@ from exercises import BEGIN, END, stub
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+REFERENCE = sorted((ROOT / "reference").glob("*.ipynb"))
 NUMBERED = [path for path in CHAPTERS if path.stem[0].isdigit()]
 CLOSING = ["What you can say now", "Check yourself", "Exercises", "Where to go next", "Sources"]
 
@@ -48,6 +49,7 @@ def printed(cell):
 
 
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", [*CHAPTERS, *REFERENCE], ids=lambda path: path.stem)
 each_numbered = pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 
 
@@ -56,13 +58,13 @@ def test_the_table_of_contents_has_every_chapter_in_order():
     assert listed == [f"chapters/{path.stem}" for path in NUMBERED]
 
 
-@each_chapter
+@each_notebook
 def test_outputs_are_stored_and_counts_are_in_order(path):
     counts = [cell["execution_count"] for cell in cells(path, "code")]
     assert counts == list(range(1, len(counts) + 1))
 
 
-@each_chapter
+@each_notebook
 def test_no_error_no_warning_and_nothing_on_stderr(path):
     for cell in cells(path, "code"):
         for output in cell["outputs"]:
@@ -72,7 +74,7 @@ def test_no_error_no_warning_and_nothing_on_stderr(path):
             assert not any("Warning" in text for text in printed(cell)), source(cell)
 
 
-@each_chapter
+@each_notebook
 def test_nothing_of_this_machine_is_stored(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|usr|Users|opt)/", text)
@@ -106,7 +108,7 @@ def test_figure_names_are_not_used_twice_in_the_book():
     assert len(names) == len(set(names))
 
 
-@each_chapter
+@each_notebook
 def test_headings_are_in_order(path):
     levels = [level for level, _ in headings(path)]
     assert levels[0] == 1 and levels.count(1) == 1
@@ -192,7 +194,7 @@ def statements(cell):
     return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source(cell))))
 
 
-@each_chapter
+@each_notebook
 def test_cells_read_like_sentences(path):
     code = [cell for cell in cells(path, "code") if "remove-cell" not in tags(cell)]
     counts = sorted(
@@ -207,7 +209,7 @@ def test_cells_read_like_sentences(path):
         assert not re.match(r"\s*[)\]}].*\s#\s", line), f"a comment behind a bracket: {line}"
 
 
-@each_chapter
+@each_notebook
 def test_no_value_is_shown_by_accident(path):
     for cell in cells(path, "code"):
         for output in cell["outputs"]:
@@ -215,7 +217,7 @@ def test_no_value_is_shown_by_accident(path):
                 assert "mode_table" in source(cell).splitlines()[-1], source(cell)
 
 
-@each_chapter
+@each_notebook
 def test_what_is_defined_is_called(path):
     code = "\n".join(source(cell) for cell in cells(path, "code"))
     for name in re.findall(r"^(?:def|class) (\w+)", code, flags=re.MULTILINE):

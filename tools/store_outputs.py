@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-CHAPTERS = Path(__file__).parent.parent / "chapters"
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = [*ROOT.glob("chapters/[0-9]*.ipynb"), *ROOT.glob("reference/*.ipynb")]
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -34,10 +35,10 @@ def store_outputs(path: Path) -> None:
 
 
 def main() -> None:
-    """Store the outputs of the notebooks named on the command line, or of all chapters."""
+    """Store the outputs of the notebooks named on the command line, or of all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path)
-    paths = parser.parse_args().notebooks or sorted(CHAPTERS.glob("[0-9]*.ipynb"))
+    paths = parser.parse_args().notebooks or sorted(NOTEBOOKS)
     for path in paths:
         print(path.name, flush=True)
         store_outputs(path)
