@@ -1,40 +1,79 @@
-"""Index the built pages with Pagefind, so that a search finds words anywhere in the book."""
+"""Index each section of the built pages with Pagefind, so that a search leads to the section."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import asyncio
+import html
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
+from bs4 import BeautifulSoup, Tag
+from pagefind.index import IndexConfig, PagefindIndex
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+UNUSED = ("pagefind-ui", "pagefind-modular-ui", "pagefind-component-ui", "pagefind-highlight")
+SYMPTOMS = "what_is_going_wrong"
+CLOSING = ("what-you-can-say-now", "check-yourself", "exercises", "where-to-go-next", "sources")
+LEFT_OUT = ".headerlink, annotation, script, style, svg, [data-pagefind-ignore]"
+
 
 def write_index(app: Sphinx, error: Exception | None) -> None:
-    """Run Pagefind on the finished site; the part of its output that no page uses is removed."""
+    """Index the finished site; the part of Pagefind's files that no page uses is removed."""
     if error or app.builder.name != "html":
         return
-    command = [
-        sys.executable,
-        "-m",
-        "pagefind",
-        "--site",
-        str(app.outdir),
-        "--exclude-selectors",
-        ".headerlink, annotation",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        logger.warning("pagefind failed: %s", result.stderr or result.stdout, type="search_index")
-    for name in (
-        "pagefind-ui",
-        "pagefind-modular-ui",
-        "pagefind-component-ui",
-        "pagefind-highlight",
-    ):
-        for unused in (app.outdir / "pagefind").glob(f"{name}.*"):
+    site = Path(app.outdir)
+    shutil.rmtree(site / "pagefind", ignore_errors=True)
+    try:
+        asyncio.run(_index(site))
+    except Exception as problem:
+        logger.warning("pagefind failed: %s", problem, type="search_index")
+    for name in UNUSED:
+        for unused in (site / "pagefind").glob(f"{name}.*"):
             unused.unlink()
+
+
+async def _index(site: Path) -> None:
+    config = IndexConfig(output_path=str(site / "pagefind"))
+    async with PagefindIndex(config=config) as index:
+        for path in sorted(site.rglob("*.html")):
+            page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            article = page.select_one("[data-pagefind-body]")
+            # The headings of the page of symptoms are in the words of those who ask.
+            weight = 10 if path.stem == SYMPTOMS else 7
+            for url, content in _sections(article, weight) if article else ():
+                await index.add_html_file(
+                    content=content, url=f"{path.relative_to(site).as_posix()}{url}"
+                )
+
+
+def _sections(article: Tag, heading_weight: int) -> Iterator[tuple[str, str]]:
+    """The address and the text of each section of a page, without the sections inside it."""
+    for left_out in article.select(LEFT_OUT):
+        left_out.decompose()
+    title = _text(article.find("h1"))
+    for section in article.select("section[id]"):
+        heading = section.find(["h1", "h2", "h3"], recursive=False)
+        if heading is None:
+            continue
+        own = [part for part in section.find_all(recursive=False) if part.name != "section"]
+        body = "".join(str(part) for part in own if part is not heading)
+        first = heading.name == "h1"
+        weight = 0.3 if section["id"] in CLOSING else 1
+        yield (
+            "" if first else f"#{section['id']}",
+            f'<html lang="en"><body data-pagefind-body>'
+            f'<h1 data-pagefind-weight="{heading_weight}">{html.escape(_text(heading))}</h1>'
+            f'<p data-pagefind-meta="page" data-pagefind-weight="2">{html.escape(title)}</p>'
+            f'<div data-pagefind-weight="{weight}">{body}</div></body></html>',
+        )
+
+
+def _text(tag: Tag | None) -> str:
+    return " ".join(tag.get_text().split()) if tag else ""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -48,15 +48,17 @@
     return pages.filter(has);
   };
 
+  globalThis.bookSearch = find; // for the tests
+
   const show = (box, pages) => {
     const items = pages.map((page) => {
-      const part = page.sub_results[0] ?? page;
       const item = document.createElement("li");
       const link = document.createElement("a");
-      link.href = part.url;
-      link.textContent = part.title === page.meta.title ? part.title : `${page.meta.title}: ${part.title}`;
+      link.href = page.url;
+      const { title, page: inside } = page.meta;
+      link.textContent = title === inside ? title : `${inside}: ${title}`;
       const excerpt = document.createElement("p");
-      excerpt.innerHTML = part.excerpt; // Pagefind escapes the text and adds <mark>
+      excerpt.innerHTML = page.excerpt; // Pagefind escapes the text and adds <mark>
       item.append(link, excerpt);
       return item;
     });

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DistributedSampler
 
 from utils.calibration import fit_temperature
@@ -159,6 +160,17 @@ def exported(training):
     return {"program": torch.export.export(model, (X,))}
 
 
+def exported_norms(mixed):
+    model = net(nn.BatchNorm1d(4), nn.BatchNorm1d(4)).eval()
+    model[1].train(mixed)
+    return {"program": torch.export.export(model, (X,))}
+
+
+def checkpointed(preserve):
+    drop = nn.Dropout(0.5)
+    return lambda x: checkpoint(drop, x, use_reentrant=False, preserve_rng_state=preserve)
+
+
 def frozen_script():
     return {"frozen": torch.jit.freeze(torch.jit.script(net(nn.Dropout()).eval()))}
 
@@ -187,7 +199,7 @@ def scaled(T):
 
 def kept(detached):
     loss = net()(X).sum()
-    return {"kept": loss.detach() if detached else loss}
+    return {"kept": [loss.detach() if detached else loss]}
 
 
 def ddp(model):
@@ -250,7 +262,16 @@ def all_cases():
             {"model": batch_normed(batches=40), "steps": 40},
         ),
         "averaged-weights": (averaged(), renewed()),
-        "federated": (batch_normed(batches=0), batch_normed()),
+        "federated": (
+            {"model": batch_normed(batches=0), "client": batch_normed()},
+            {"model": batch_normed(data=X + 1), "client": batch_normed()},
+        ),
+        "checkpoint-mask": (
+            {"block": checkpointed(preserve=False)},
+            {"block": checkpointed(preserve=True)},
+        ),
+        "rate-after-eval": (DROPS(), None),
+        "export-mixed-modes": (exported_norms(mixed=True), exported_norms(mixed=False)),
         "instance-norm": (
             nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)),
             nn.Sequential(nn.InstanceNorm2d(3)),
@@ -324,7 +345,7 @@ def all_cases():
         "vmap": (batch_normed(), batch_normed().eval()),
         "same-mode": (
             {"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1).eval()},
-            {"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1)},
+            {"conv": nn.Conv2d(1, 1, 1).eval(), "norm": nn.BatchNorm2d(1).eval()},
         ),
         "no-eval-hook": ({"source": "model.eval()"}, {"source": "x = eval(text)"}),
         "memory-grows": (kept(detached=False), kept(detached=True)),
