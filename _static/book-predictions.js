@@ -168,18 +168,18 @@
       else if (said === null) show(cell);
     }
   }
+  const target = () => location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   // A link into a concealed part must lead somewhere.
   const open = () => {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const hidden = target && target.closest("[hidden]");
+    const hidden = target() && target().closest("[hidden]");
     if (hidden) cells.filter((cell) => after(cell).includes(hidden)).forEach(show);
   };
   // Who comes from elsewhere to a section wants its answer, not its quiz.
   const arrive = () => {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const section = target ? target.closest("section section") : null;
+    if (!target()) return;
+    const section = target().closest("section section");
     cells.filter((cell) => section?.contains(cell) && !cell.classList.contains("answered")).forEach(show);
-    if (target) target.scrollIntoView();
+    target().scrollIntoView();
   };
   addEventListener("hashchange", open);
   open();

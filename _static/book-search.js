@@ -40,25 +40,25 @@
       }
     }
     const best = [...scores.values()].sort((a, b) => b.score - a.score).slice(0, 8);
-    const pages = await Promise.all(best.map(({ result }) => result.data()));
+    const sections = await Promise.all(best.map(({ result }) => result.data()));
     // Pagefind stems, and for an unknown word falls back to ever shorter beginnings of it, down to
-    // one letter: a page counts only if it has most of some word of the question.
+    // one letter: a section counts only if it has most of some word of the question.
     const stems = words.map((word) => word.toLowerCase().slice(0, Math.max(3, word.length - 3)));
-    const has = (page) => stems.some((stem) => page.content.toLowerCase().includes(stem));
-    return pages.filter(has);
+    const has = (section) => stems.some((stem) => section.content.toLowerCase().includes(stem));
+    return sections.filter(has);
   };
 
   globalThis.bookSearch = find; // for the tests
 
-  const show = (box, pages) => {
-    const items = pages.map((page) => {
+  const show = (box, sections) => {
+    const items = sections.map((section) => {
       const item = document.createElement("li");
       const link = document.createElement("a");
-      link.href = page.url;
-      const { title, page: inside } = page.meta;
-      link.textContent = title === inside ? title : `${inside}: ${title}`;
+      link.href = section.url;
+      const { title, page } = section.meta;
+      link.textContent = title === page ? title : `${page}: ${title}`;
       const excerpt = document.createElement("p");
-      excerpt.innerHTML = page.excerpt; // Pagefind escapes the text and adds <mark>
+      excerpt.innerHTML = section.excerpt; // Pagefind escapes the text and adds <mark>
       item.append(link, excerpt);
       return item;
     });
@@ -78,8 +78,8 @@
       await new Promise((resolve) => setTimeout(resolve, 200));
       if (mine !== asked) return;
       if (question.length < 2) return box.replaceChildren();
-      const pages = await find(question);
-      if (mine === asked) show(box, pages);
+      const sections = await find(question);
+      if (mine === asked) show(box, sections);
     };
     input.addEventListener("input", search);
     form.addEventListener("submit", (event) => {

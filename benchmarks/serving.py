@@ -22,48 +22,20 @@ from utils.data import digits
 from utils.trained import trained_digits_mlp
 
 CLIENTS, REQUESTS, LARGEST_BATCH = 64, 4_000, 64
-LITSERVE = """
-import sys
-from pathlib import Path
-import litserve, torch
-from examples.serving.loading import load
-
-class Digits(litserve.LitAPI):
-    def setup(self, device):
-        torch.set_num_threads(1)
-        self.served = load(Path(sys.argv[1]))
-    def decode_request(self, request):
-        return torch.tensor(request["images"], dtype=torch.float32).unsqueeze(1)
-    def batch(self, inputs):
-        self.sizes = [len(images) for images in inputs]
-        return torch.cat(inputs)
-    def predict(self, images):
-        return self.served.scores(images)
-    def unbatch(self, scores):
-        return scores.split(self.sizes)
-    def encode_response(self, scores):
-        return {"digits": scores.argmax(dim=1).tolist(), "scores": scores.tolist()}
-
-if __name__ == "__main__":
-    api = Digits(max_batch_size=%d, batch_timeout=0.001)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
-    where = {"host": "127.0.0.1", "port": int(sys.argv[2])}
-    server.run(**where, log_level="error", generate_client_file=False)
-"""
 
 
 @contextmanager
-def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[int]:
-    """A server as a process, until it answers a request; stopped afterwards."""
+def _running(arguments: list[str], port: int, checkpoint: Path) -> Iterator[None]:
+    """A server as a process, once it answers a request; stopped afterwards."""
     with subprocess.Popen(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [sys.executable, "-m", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CHECKPOINT": str(checkpoint)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:
         try:
             asyncio.run(asyncio.wait_for(_until_it_answers(port), 60))
-            yield port
+            yield
         finally:
             server.terminate()
 
@@ -139,16 +111,14 @@ def run() -> list[str]:
         print("\nServing: LitServe is not installed, see benchmarks/requirements.txt")
         return []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, program = Path(folder, "model.pt"), Path(folder, "lit.py")
+        checkpoint = Path(folder, "model.pt")
         save(trained_digits_mlp(epochs=1)[0], digits().test.tensors[0][:8], checkpoint)
-        program.write_text(LITSERVE % LARGEST_BATCH)
         ours, theirs = _free_port(), _free_port()
-        uvicorn = ["-m", "uvicorn", "--factory", "examples.serving.service:from_environment"]
-        options = ["--port", str(ours), "--log-level", "error"]
-        here = {"CHECKPOINT": str(checkpoint), "PYTHONPATH": str(Path.cwd())}
+        uvicorn = ["uvicorn", "--factory", "examples.serving.service:from_environment"]
+        litserve = ["benchmarks.litserve_digits", str(LARGEST_BATCH), str(theirs)]
         with (
-            _running([sys.executable, *uvicorn, *options], ours, here),
-            _running([sys.executable, str(program), str(checkpoint), str(theirs)], theirs, here),
+            _running([*uvicorn, "--port", str(ours), "--log-level", "error"], ours, checkpoint),
+            _running(litserve, theirs, checkpoint),
         ):
             asyncio.run(_load(ours)), asyncio.run(_load(theirs))
             rounds = [(asyncio.run(_load(ours)), asyncio.run(_load(theirs))) for _ in range(5)]
@@ -167,5 +137,5 @@ def run() -> list[str]:
         f"Serving, {CLIENTS} clients at once",
         "LitServe",
         measured,
-        dict.fromkeys(list(measured)[1:3], 1.0),
+        dict.fromkeys(list(measured)[1:], 1.0),
     )

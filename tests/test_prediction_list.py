@@ -1,17 +1,12 @@
 """The instructors' list of questions, against the notebooks that it is made from."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from prediction_list import opening, predictions
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "_extensions"))
-
-from prediction_list import opening, predictions  # noqa: E402
-
-CHAPTERS = sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))
+CHAPTERS = sorted((Path(__file__).parent.parent / "chapters").glob("[0-9]*.ipynb"))
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
