@@ -10,10 +10,13 @@ JUPYTER_BOOK := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 	-n 2 --dist loadfile -p no:cacheprovider --override-ini addopts= --override-ini filterwarnings=
 
+VARIANT ?= 1
+GRADING := PYTHONPATH=instructors:tools $(BIN)/python -m grading
+
 NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
 
 .PHONY: help book test test-fast test-site test-portable test-seeds test-properties test-frameworks \
-	browser lab serve pdf chapters benchmark clean
+	browser lab serve pdf chapters benchmark assignments grade slides clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -78,6 +81,13 @@ chapters: $(READY)  ## Run all chapters and reference pages and store their outp
 
 benchmark: $(READY)  ## Speed as ratios against named baselines
 	$(BIN)/python -m benchmarks
+
+assignments: $(READY)  ## What students get, as zips in _build/assignments (VARIANT=2, ONLY=name)
+	@$(GRADING) assignments $(ONLY) --variant $(VARIANT)
+
+grade: $(READY)  ## Grade a folder: make grade ASSIGNMENT=name SUBMISSIONS=folder (VARIANT=2, BOOK=address)
+	@$(if $(and $(ASSIGNMENT),$(SUBMISSIONS)),,$(error say ASSIGNMENT=name and SUBMISSIONS=folder))
+	@$(GRADING) grade $(ASSIGNMENT) $(SUBMISSIONS) --variant $(VARIANT) $(if $(BOOK),--book $(BOOK))
 
 clean:  ## Remove what was built; keeps .venv
 	rm -rf _build

@@ -1,0 +1,300 @@
+"""Run a command in a box: limits of time, memory, processes and file size, always.
+
+Where bubblewrap is installed, the command also has no network, sees of the disk only Python, and
+none of the processes outside; all that it started ends with it. Without bubblewrap it can talk to
+the network, and can read what the user who grades can read: `isolation()` says which. Root does not
+grade without bubblewrap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MEGABYTE = 1024**2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use.
+
+    Attributes
+    ----------
+    seconds
+        Of wall time, for all of it.
+    seconds_a_cell
+        For one cell, or for one question to a function.
+    memory
+        In bytes, of all its processes together.
+    file
+        In bytes, of one file that it writes.
+    processes
+        How many processes and threads.
+    """
+
+    seconds: float = 90.0
+    seconds_a_cell: float = 15.0
+    memory: int = 3072 * MEGABYTE
+    file: int = 32 * MEGABYTE
+    processes: int = 64
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit status, and the limit that it ran into, if any."""
+
+    status: int | None
+    limit: str = ""
+
+
+def isolation() -> str:
+    """In one sentence, what a submission cannot do on this machine.
+
+    Raises
+    ------
+    PermissionError
+        If root grades, and bubblewrap is not there.
+    """
+    if _bubblewrap():
+        return (
+            "bubblewrap: no network, no sight of other processes, of other submissions or of the "
+            "solutions; limits of time, memory, processes and file size"
+        )
+    if os.getuid() == 0:
+        raise PermissionError(
+            "a stranger's code would run as root: install bubblewrap, or grade as another user"
+        )
+    return (
+        "limits only (time, memory, processes, file size): bubblewrap is not installed or not "
+        "allowed here, so that a submission can use the network and read what you can read"
+    )
+
+
+@contextlib.contextmanager
+def box(limits: Limits) -> Iterator[Box]:
+    """A folder and, where root grades, a user of its own for one submission."""
+    with tempfile.TemporaryDirectory(prefix="submission-") as folder:
+        yield Box(Path(folder), limits)
+
+
+class Box:
+    """One boxed process, which is spoken to by lines of text."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder, self.limits = folder, limits
+        self.user = next(_USERS) if os.getuid() == 0 else None
+        (folder / "tmp").mkdir()
+        for path in (folder, folder / "tmp"):
+            path.chmod(0o700)
+            if self.user is not None:
+                os.chown(path, self.user, self.user)
+
+    def start(self, command: list[str], package: Path) -> None:
+        """Start the command; `package` is a package that it may read and import."""
+        home = "/box" if _bubblewrap() else str(self.folder)
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": home,
+            "IPYTHONDIR": home,
+            "TMPDIR": "/tmp" if _bubblewrap() else f"{home}/tmp",
+            "PYTHONPATH": "/package" if _bubblewrap() else str(package.parent),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "MPLBACKEND": "Agg",
+            "LC_ALL": "C.UTF-8",
+        }
+        self._others = 0 if self.user is not None else _threads_of_this_user()
+        self.process = subprocess.Popen(
+            [*_wrapping(self.folder, package, self.user), *command],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=self._limit,
+            text=True,
+        )
+        self._over = ""
+        self._ends = time.monotonic() + self.limits.seconds
+        self._watch = threading.Thread(target=self._watch_over, daemon=True)
+        self._watch.start()
+
+    def say(self, line: str) -> None:
+        """Send a line; one who is not there any more does not hear it."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+
+    def end(self) -> Ended:
+        """Wait until it ends or runs into a limit, and see to it that nothing of it is left."""
+        self._watch.join()
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        return Ended(self.process.returncode, self._over)
+
+    def read(self, name: str, most: int) -> str:
+        """The text of a file that it wrote, if that is an ordinary file of a fair size."""
+        try:
+            handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return ""
+        with os.fdopen(handle, "rb") as file:
+            about = os.fstat(file.fileno())
+            if not os.path.isfile(f"/proc/self/fd/{file.fileno()}") or about.st_size > most:
+                return ""
+            return file.read().decode("utf-8", "replace")
+
+    def _limit(self) -> None:
+        limits = self.limits
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
+        cpu = int(limits.seconds) + 5
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+        # A little below the watched limit, so that a cell gets a MemoryError before all is ended.
+        data = int(0.9 * limits.memory)
+        resource.setrlimit(resource.RLIMIT_DATA, (data, data))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+        # Counted for a user, who may have other processes.
+        most = 2 * limits.processes + self._others
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+    def _watch_over(self) -> None:
+        ours: dict[int, psutil.Process] = {}
+        while self.process.poll() is None and not self._over:
+            memory = threads = 0
+            for process in self._family():
+                ours[process.pid] = process
+                try:
+                    with process.oneshot():
+                        memory += process.memory_info().rss
+                        threads += process.num_threads()
+                except psutil.Error:
+                    continue
+            if time.monotonic() > self._ends:
+                self._over = f"it ran for more than {self.limits.seconds:g} seconds"
+            elif memory > self.limits.memory:
+                self._over = f"it used more than {self.limits.memory // MEGABYTE} MB of memory"
+            elif threads > self.limits.processes:
+                self._over = f"it started more than {self.limits.processes} processes or threads"
+            elif sum(f.stat().st_size for f in _files(self.folder)) > 4 * self.limits.file:
+                self._over = f"it wrote more than {4 * self.limits.file // MEGABYTE} MB"
+            else:
+                time.sleep(0.05)
+        self._kill(ours)
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.Error:
+            return []
+
+    def _kill(self, ours: dict[int, psutil.Process]) -> None:
+        """End the session, and what left it: until nothing answers any more."""
+        for _ in range(200):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            ours |= {process.pid: process for process in self._family()}
+            alive = [process for process in ours.values() if process.is_running()]
+            for process in alive:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if not alive or all(p.status() == psutil.STATUS_ZOMBIE for p in _known(alive)):
+                break
+            time.sleep(0.01)
+        self.process.wait()
+
+
+def _known(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
+    for process in processes:
+        if psutil.pid_exists(process.pid):
+            yield process
+
+
+def _threads_of_this_user() -> int:
+    count = 0
+    for process in psutil.process_iter(["uids", "num_threads"]):
+        if process.info["uids"] and process.info["uids"].real == os.getuid():
+            count += process.info["num_threads"] or 0
+    return count
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _above(*paths: str) -> list[str]:
+    """The folders that these lie in, from the root down; bubblewrap would make them private."""
+    above = {str(parent) for path in paths for parent in Path(path).parents} - {"/"}
+    return sorted(above - {"/usr", "/lib", "/bin"})
+
+
+_USERS = itertools.count(200_000)
+"""Users that nobody has."""
+_CAN_WRAP: list[bool] = []
+
+
+def _bubblewrap() -> bool:
+    """Whether bubblewrap is there and may be used, which a container can forbid."""
+    if not _CAN_WRAP:
+        found = shutil.which("bwrap")
+        works = (
+            found is not None
+            and not subprocess.run(
+                [found, "--unshare-all", "--ro-bind", "/", "/", "true"],
+                capture_output=True,
+                check=False,
+                user=65534 if os.getuid() == 0 else None,
+            ).returncode
+        )
+        _CAN_WRAP.append(works)
+    return _CAN_WRAP[0]
+
+
+def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
+    """The words in front of the command: nothing without bubblewrap."""
+    if not _bubblewrap():
+        return []
+    words = ["bwrap", "--die-with-parent", "--new-session"]
+    if user is None:
+        words += ["--unshare-all", "--cap-drop", "ALL"]
+    else:
+        words += [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
+    for path in _above(sys.prefix, sys.base_prefix, "/package/boxed", "/etc/alternatives"):
+        words += ["--perms", "0755", "--dir", path]
+    for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/ld.so.cache"):
+        words += ["--ro-bind-try", path, path]
+    # Python, and what it was made from.
+    for prefix in sorted({sys.prefix, sys.base_prefix}):
+        if not prefix.startswith("/usr/"):
+            words += ["--ro-bind", prefix, prefix]
+    words += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]
+    words += ["--ro-bind", str(package), f"/package/{package.name}"]
+    # What is written counts as a file of the box: no memory disguised as a file system.
+    words += ["--bind", str(folder), "/box", "--remount-ro", "/dev", "--remount-ro", "/"]
+    words += ["--chdir", "/box"]
+    if user is not None:
+        words += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        words += ["--no-new-privs", "--bounding-set=-all"]
+    return words

@@ -1,0 +1,179 @@
+"""Points for answers. Nothing of a submission runs in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from boxed.plain import from_plain
+from nbformat import NotebookNode
+
+from .assignment import Assignment
+from .box import Limits, box
+
+Given = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+Marks = list[tuple[str, float, Callable[[Mapping[str, Any]], bool], str]]
+
+BOXED = Path(__file__).parent.parent / "boxed"
+MOST_TEXT = 24_000_000
+"""Most bytes of answers that are read."""
+ASKED_OF_PYTHON = (
+    "ctypes", "gc.get_", "inspect.stack", "sys._getframe", "settrace", "setprofile", "__builtins__",
+    "__subclasses__", "answers.jsonl", "os.kill", "/proc/", "torch.manual_seed =", "torch.equal =",
+)  # fmt: skip
+"""What no assignment needs. It is shown to the one who grades, and costs no points by itself."""
+
+
+@dataclass
+class Mark:
+    """One thing that was looked at: in words, what it is worth, and whether it was right."""
+
+    what: str
+    points: float
+    right: bool
+    read: str
+
+
+@dataclass
+class Graded:
+    """What came of one submission."""
+
+    points: float
+    out_of: float
+    tasks: dict[str, list[Mark]]
+    remarks: list[str] = field(default_factory=list)
+    look_at: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """As text, the same for the same submission."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Graded:
+        """The opposite of `to_json`."""
+        held = json.loads(text)
+        held["tasks"] = {
+            name: [Mark(**mark) for mark in marks] for name, marks in held["tasks"].items()
+        }
+        return cls(**held)
+
+
+def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> Graded:
+    """Run a submission in a box and mark what it answers.
+
+    Parameters
+    ----------
+    assignment
+        With the variant that was handed out.
+    submission
+        The student's notebook.
+    limits
+        For the whole submission, and for one cell.
+
+    Returns
+    -------
+    Graded
+        Points, marks and remarks; a submission that could not be run to the end has what it
+        earned before.
+    """
+    cells = assignment.submitted_cells(submission)
+    records, remarks = _ask(assignment, cells, limits)
+    answers: dict[str, dict[str, Any]] = {task.name: {} for task in assignment.tasks}
+    for record in records:
+        if "cell" in record and record["cell"] > 1:
+            remarks.append(f"Code cell {record['cell'] - 1} raised {record.get('error')}")
+        if record.get("task") in answers and "answer" in record:
+            try:
+                answers[record["task"]][str(record.get("name"))] = from_plain(record["answer"])
+            except ValueError:
+                continue
+    tasks = {}
+    for task in assignment.tasks:
+        tasks[task.name] = _marks(assignment, task.code, answers[task.name])
+    points = sum(mark.points for marks in tasks.values() for mark in marks if mark.right)
+    text = "\n".join(cells[1:])
+    look_at = [word for word in ASKED_OF_PYTHON if word in text]
+    return Graded(round(points, 2), assignment.points, tasks, remarks, look_at)
+
+
+def not_graded(assignment: Assignment, reason: str) -> Graded:
+    """For a submission that could not be read."""
+    tasks = {task.name: _marks(assignment, task.code, {}) for task in assignment.tasks}
+    return Graded(0.0, assignment.points, tasks, [reason])
+
+
+def points_for(given: Given, marks: Marks, names: Mapping[str, Any]) -> float:
+    """The same in a single process: the last line of a cell with points, for plain nbgrader."""
+    answers: dict[str, Any] = {}
+    for name, ask in given.items():
+        try:
+            torch.manual_seed(0)
+            answers[name] = ask(names)
+        except Exception:
+            continue
+    return sum(points for _, points, is_right, _ in marks if _holds(is_right, answers))
+
+
+def _ask(
+    assignment: Assignment, cells: list[str], limits: Limits
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run the cells, put the questions, and collect what was written."""
+    job = {"cells": cells, "seconds_a_cell": limits.seconds_a_cell}
+    asked = [
+        {"name": task.name, "code": f"{assignment.set_up}\n{task.questions}"}
+        for task in assignment.tasks
+    ]
+    with box(limits) as boxed:
+        boxed.start([sys.executable, "-m", "boxed.inside"], BOXED)
+        boxed.say(json.dumps(job))
+        boxed.say(json.dumps(asked))
+        ended = boxed.end()
+        written = boxed.read("answers.jsonl", MOST_TEXT)
+    records = []
+    for line in written.splitlines():
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    remarks = []
+    if ended.limit:
+        remarks.append(f"The notebook was stopped: {ended.limit}. What it had answered counts.")
+    elif not any("done" in record for record in records):
+        remarks.append(
+            f"The notebook ended by itself before all questions were put (exit status "
+            f"{ended.status}): a crash, or a cell that ends Python. What it had answered counts."
+        )
+    return records, remarks
+
+
+def _marks(assignment: Assignment, code: str, answers: Mapping[str, Any]) -> list[Mark]:
+    space: dict[str, Any] = {"__name__": "marks"}
+    random_state = torch.get_rng_state()
+    exec(f"{assignment.set_up}\n{_without_last(code)}", space)
+    torch.set_rng_state(random_state)
+    return [
+        Mark(what, points, _holds(is_right, answers), read)
+        for what, points, is_right, read in space["marks"]
+    ]
+
+
+def _without_last(code: str) -> str:
+    """Our own tests, without the line that is for nbgrader."""
+    return "\n".join(line for line in code.splitlines() if "points_for" not in line)
+
+
+def _holds(is_right: Callable[[Mapping[str, Any]], bool], answers: Mapping[str, Any]) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return bool(is_right(answers))
+        except Exception:
+            return False

@@ -1,0 +1,135 @@
+"""Notebooks in a folder as a learning platform exports it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from .assignment import Assignment
+
+MOODLE = re.compile(
+    r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$"
+)
+CANVAS = re.compile(r"(?P<name>[^_]+)(?:_LATE)?_(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+)$")
+LARGEST = 20_000_000
+"""Most bytes of a notebook that is opened."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One student's files.
+
+    Attributes
+    ----------
+    student
+        As the platform writes the name.
+    platform
+        "Moodle", "Canvas" or "folder".
+    number
+        The platform's number of the student, or "".
+    files
+        All files that were handed in.
+    """
+
+    student: str
+    platform: str
+    number: str
+    files: tuple[Path, ...]
+
+    @property
+    def key(self) -> str:
+        """A name for files: letters, digits and the platform's number."""
+        plain = re.sub(r"[^\w]+", "-", self.student).strip("-").lower() or "student"
+        return f"{plain}-{self.number}" if self.number else plain
+
+
+class Unreadable(ValueError):
+    """A submission that holds no notebook to run; the message says why."""
+
+
+def find(folder: Path) -> list[Submission]:
+    """The submissions in a folder, by student.
+
+    Parameters
+    ----------
+    folder
+        As unpacked from Moodle (``First Last_123_assignsubmission_file_/work.ipynb``, or the same
+        without a folder for each), from Canvas (``lastfirst_123_456_work.ipynb``), or with a
+        folder or a notebook for each student.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `folder` is not a folder.
+    """
+    if not folder.is_dir():
+        raise NotADirectoryError(f"submissions: {folder} is not a folder")
+    found: dict[tuple[str, str, str], list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "__")) or path.is_symlink():
+            continue
+        files = sorted(_ordinary(path)) if path.is_dir() else [path]
+        found.setdefault(_whose(path), []).extend(files)
+    return [Submission(*whose, tuple(files)) for whose, files in found.items()]
+
+
+def read(submission: Submission, assignment: Assignment) -> NotebookNode:
+    """The notebook of a submission, whatever its name.
+
+    Raises
+    ------
+    Unreadable
+        If there is none, or it is too large, or it is no notebook.
+    """
+    notebooks = [path for path in submission.files if path.suffix.lower() == ".ipynb"]
+    if not notebooks:
+        names = ", ".join(path.name for path in submission.files[:5]) or "nothing"
+        raise Unreadable(f"No notebook was handed in, but {names}.")
+    problems, readable = [], []
+    for path in notebooks:
+        if path.stat().st_size > LARGEST:
+            problems.append(f"{path.name} has more than {LARGEST // 1_000_000} MB")
+            continue
+        try:
+            notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+            sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            reason = "no JSON" if isinstance(error, json.JSONDecodeError) else type(error).__name__
+            problems.append(f"{path.name} is not a notebook ({reason})")
+            continue
+        except nbformat.ValidationError:
+            problems.append(f"{path.name} is not a valid notebook")
+            continue
+        if all(isinstance(source, str) for source in sources):
+            readable.append(notebook)
+    if not readable:
+        raise Unreadable(f"{'; '.join(problems) or 'No cell can be read'}.")
+    return max(readable, key=lambda notebook: _likeness(notebook, assignment))
+
+
+def _likeness(notebook: NotebookNode, assignment: Assignment) -> int:
+    """How many of its cells are those of the assignment."""
+    ids = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in assignment.notebook.cells}
+    theirs = [cell.get("metadata", {}).get("nbgrader", {}) for cell in notebook.cells]
+    return sum(isinstance(one, dict) and one.get("grade_id") in ids - {None} for one in theirs)
+
+
+def _whose(path: Path) -> tuple[str, str, str]:
+    name = path.name if path.is_dir() else path.stem
+    if match := MOODLE.match(path.name):
+        return match["name"], "Moodle", match["id"]
+    if match := CANVAS.match(path.name):
+        return match["name"], "Canvas", match["id"]
+    return name, "folder", ""
+
+
+def _ordinary(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            yield path

@@ -1,0 +1,244 @@
+"""Strangers' notebooks: each is graded or reported with a reason, and harms nobody."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from boxed.plain import from_plain, to_plain
+from grading.__main__ import grade_folder, hand_out
+from grading.assignment import Assignment
+from grading.box import Limits, isolation
+from grading.marking import grade
+from grading.submissions import Unreadable, find, read
+from test_assignments import answers_of
+
+ROOT = Path(__file__).parent.parent
+NAME = "dropout_from_scratch"
+needs_a_box = pytest.mark.skipif(
+    os.name == "nt" or (os.getuid() == 0 and shutil.which("bwrap") is None),
+    reason="root grades with bubblewrap only",
+)
+LIMITS = Limits(seconds=25, seconds_a_cell=2)
+
+
+@pytest.fixture(scope="module")
+def assignment():
+    return Assignment.load(NAME)
+
+
+def with_cells(assignment, *sources, right=True):
+    """A notebook that is right, or empty, with more cells at its end."""
+    notebook = (
+        assignment.answered(answers_of(NAME).RIGHT["bernoulli"])
+        if right
+        else assignment.for_students()
+    )
+    notebook.cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    return notebook
+
+
+FORGED = """
+import json, os
+with open("answers.jsonl", "a") as file:
+    for task in ("test-drop", "test-layer", "test-channels"):
+        for name in ("train", "again", "eval", "signed", "input", "none", "all"):
+            file.write(json.dumps({"task": task, "name": name, "answer": 1.0}) + "\\n")
+    file.write(json.dumps({"done": True}) + "\\n")
+os._exit(0)
+"""
+HOSTILE = {
+    "an endless loop": ("while True:\n    pass", 10, "stopped after 2 s"),
+    "a loop that catches": (
+        "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n"
+        "        pass",
+        0,
+        "it ran for more than 25 seconds",
+    ),
+    "the interpreter crashes": ("import os\nos.abort()", 0, "ended by itself"),
+    "it ends Python": ("import os\nos._exit(0)", 0, "ended by itself"),
+    "it raises SystemExit": ("import sys\nsys.exit()", 10, "SystemExit"),
+    "memory without end": ("x = []\nwhile True:\n    x.append(bytearray(10**8))", None, ""),
+    "a fork bomb": ("import os\nwhile True:\n    os.fork()", 0, "stopped"),
+    "a gigabyte of output": ("for _ in range(10**6):\n    print('x' * 1000)", 10, ""),
+    "a gigabyte in a file": (
+        "with open('big', 'wb') as file:\n    for _ in range(1000):\n        file.write(bytes(10**6))",
+        10,
+        "File too large",
+    ),
+    "forged answers": (FORGED, 0, ""),
+    "a forged result on the screen": ("print('10 of 10')\nimport os\nos._exit(0)", 0, "ended by"),
+}
+
+
+@needs_a_box
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_cell(assignment, kind):
+    source, points, said = HOSTILE[kind]
+    right = points != 0
+    graded = grade(assignment, with_cells(assignment, source, right=right), LIMITS)
+    assert points is None or graded.points == points, graded
+    assert said in " ".join(graded.remarks)
+
+
+@needs_a_box
+def test_nothing_of_a_fork_bomb_is_left(assignment):
+    grade(
+        assignment,
+        with_cells(
+            assignment,
+            "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)  # stays-behind",
+        ),
+        LIMITS,
+    )
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert "boxed.inside" not in running
+
+
+@needs_a_box
+def test_checks_that_are_patched_away_do_not_help(assignment):
+    patched = """
+import torch, builtins
+torch.equal = torch.allclose = lambda *a, **k: True
+builtins.all = builtins.any = lambda *a: True
+torch.Tensor.__eq__ = lambda self, other: torch.ones(self.shape, dtype=torch.bool)
+"""
+    notebook = with_cells(assignment, patched, right=False)
+    assert grade(assignment, notebook, LIMITS).points == 0
+
+
+@needs_a_box
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_the_box_hides_the_rest(assignment, tmp_path):
+    (tmp_path / "neighbour.txt").write_text("as it was")
+    look = f"""
+import os, urllib.request
+seen = [os.path.exists(path) for path in ({str(ROOT / "instructors")!r}, {str(tmp_path)!r})]
+assert not any(seen), seen
+try:
+    urllib.request.urlopen("http://1.1.1.1", timeout=2)
+except OSError:
+    raise RuntimeError("neither seen nor reached")
+"""
+    graded = grade(assignment, with_cells(assignment, look), LIMITS)
+    assert "neither seen nor reached" in " ".join(graded.remarks) and graded.points == 10
+    assert "no network" in isolation()
+
+
+@needs_a_box
+def test_an_edited_test_and_a_deleted_cell(assignment):
+    edited = with_cells(assignment)
+    for cell in edited.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade"):
+            cell.source = "assert True"
+    assert grade(assignment, edited, LIMITS).points == 10
+    edited.cells = [
+        cell
+        for cell in edited.cells
+        if cell.metadata.get("nbgrader", {}).get("grade_id") != "channels"
+    ]
+    assert grade(assignment, edited, LIMITS).points == 7
+
+
+def test_answers_cross_as_text_only():
+    values = {"t": torch.randn(3, 2), "b": torch.tensor([True]), "n": [1, 2.5, None, "x"]}
+    back = from_plain(json.loads(json.dumps(to_plain(values))))
+    assert torch.equal(back["t"], values["t"]) and back["n"] == values["n"]
+    assert to_plain(print) == {"kind": "other", "type": "builtin_function_or_method"}
+    with pytest.raises(ValueError, match="not an answer"):
+        from_plain({"kind": "tensor", "data": "!!", "held": "object", "shape": [1], "dtype": "x"})
+
+
+@pytest.fixture
+def exported(tmp_path, assignment):
+    """A folder as platforms export it: thirty students' worth of kinds, in small."""
+    folder = tmp_path / "handed in"
+    folder.mkdir()
+    text = nbformat.writes(with_cells(assignment))
+    moodle = folder / "Ann Lee_123_assignsubmission_file_"
+    moodle.mkdir()
+    (moodle / "renamed.ipynb").write_text(text)
+    (folder / "doejohn_LATE_456_789_homework-1.ipynb").write_text(text)
+    (folder / "badjson_457_790_homework.ipynb").write_text("not JSON")
+    (folder / "noteless_458_791_homework.pdf").write_bytes(b"%PDF")
+    scripted = with_cells(assignment, 'raise ValueError("<script>alert(1)</script>" * 10**4)')
+    (folder / "=cmd()_459_792_homework.ipynb").write_text(nbformat.writes(scripted))
+    return folder
+
+
+@needs_a_box
+def test_a_folder_is_graded_and_graded_again(exported, capsys):
+    output = grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
+    said = capsys.readouterr().out
+    assert "Ann Lee: 10 of 10" in said and "badjson: 0 of 10" in said
+    first = {path.name: path.read_text() for path in output.glob("*.csv")}
+    with (output / "canvas.csv").open() as file:
+        canvas = {row["ID"]: row for row in csv.DictReader(file)}
+    assert canvas["456"]["Dropout from scratch"] == "10"
+    with (output / "moodle.csv").open() as file:
+        (moodle,) = csv.DictReader(file)
+    assert moodle["Identifier"] == "Participant 123" and moodle["Grade"] == "10"
+    assert canvas["459"]["Student"] == "'=cmd()"
+    page = next((output / "feedback").glob("*459*")).read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page and len(page) < 20_000
+    reasons = (output / "all.csv").read_text()
+    assert "not a notebook" in reasons and "No notebook was handed in" in reasons
+
+    grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
+    assert "Ann Lee: 10 of 10  as before" in capsys.readouterr().out
+    assert {path.name: path.read_text() for path in output.glob("*.csv")} == first
+
+
+def test_links_out_of_a_submission_are_not_followed(tmp_path, assignment):
+    secret = tmp_path / "secret.ipynb"
+    secret.write_text(nbformat.writes(assignment.notebook))
+    folder = tmp_path / "in" / "eve"
+    folder.mkdir(parents=True)
+    (folder / "work.ipynb").symlink_to(secret)
+    (submission,) = find(tmp_path / "in")
+    with pytest.raises(Unreadable, match="No notebook was handed in"):
+        read(submission, assignment)
+
+
+def test_a_missing_folder_and_unknown_names_are_clear(tmp_path):
+    with pytest.raises(NotADirectoryError, match="submissions: .* is not a folder"):
+        find(tmp_path / "none")
+    with pytest.raises(ValueError, match="assignment: no 'x'; there are .*dropout_from_scratch"):
+        Assignment.load("x")
+    with pytest.raises(ValueError, match="variant: dropout_from_scratch has 1, 2, 3, not 9"):
+        Assignment.load(NAME, 9)
+
+
+def test_the_zip_runs_without_the_book_and_nbgrader_accepts_the_source(tmp_path):
+    packed = hand_out(NAME, 2, tmp_path)
+    shutil.unpack_archive(packed, tmp_path / "student")
+    notebook = nbformat.read(tmp_path / "student" / NAME / f"{NAME}.ipynb", as_version=4)
+    numbers = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    assert numbers.source.startswith("P = 0.2")
+    assert "BEGIN" not in nbformat.writes(notebook)
+    nbgrader = Path(sys.executable).parent / "nbgrader"
+    made = subprocess.run(
+        [nbgrader, "generate_assignment", NAME, "--create", f"--course-dir={tmp_path / 'course'}"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "PATH": f"{nbgrader.parent}:{os.environ['PATH']}",
+        },
+        cwd=_course(tmp_path),
+    )
+    assert made.returncode == 0, made.stderr
+    released = (tmp_path / "course" / "release" / NAME / f"{NAME}.ipynb").read_text()
+    assert "HIDDEN" not in released and "points_for" not in released
+
+
+def _course(tmp_path):
+    shutil.copytree(tmp_path / "source", tmp_path / "course" / "source")
+    return tmp_path / "course"
