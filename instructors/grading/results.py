@@ -1,4 +1,4 @@
-"""What an instructor and a student get: CSV files that platforms import, and a page for each student."""
+"""What an instructor and a student get: CSV files that platforms import, and feedback pages."""
 
 from __future__ import annotations
 
