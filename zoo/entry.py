@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils.findings import in_one_line
 from utils.modes import evaluating
 
 Builder = Callable[[], Any]
@@ -85,8 +86,8 @@ def first_taken(model: nn.Module, candidates: Iterable[Any]) -> Any:
 
     Raises
     ------
-    ExceptionGroup
-        With what each of them raised.
+    ValueError
+        If there is none, with what the first of them raised.
 
     Examples
     --------
@@ -103,4 +104,5 @@ def first_taken(model: nn.Module, candidates: Iterable[Any]) -> Any:
             errors.append(error)
         else:
             return inputs
-    raise ExceptionGroup("no inputs are taken", errors)
+    first = in_one_line(errors[0]) if errors else "no idea what it takes"
+    raise ValueError(f"no inputs are taken: {first}")

@@ -18,9 +18,10 @@ from utils.nested import map_tensors
 from zoo.child import is_out_of_memory
 from zoo.entry import Entry
 
-WARM_UPS = 70
-"""Forwards in train mode, on data like the inputs, for models with running statistics: with the usual
-momentum of 0.1 less than a thousandth of their first values is left."""
+FORWARDS, FORWARDS_AT_MOMENTUM = 20, 70
+"""In train mode, for models with running statistics; the second where these move by a momentum."""
+BATCHES_SEEN = 1000
+"""How many batches PyTorch's layers then count."""
 SMALL_STD, USUAL_STD = 0.05, 0.15
 """Weights drawn smaller than the first (GPT's 0.02) are scaled to the second: with a width of 32
 attention would otherwise be even, and experts would all be chosen alike."""
@@ -116,23 +117,35 @@ def _seed(seed: int) -> None:
 
 
 def settle(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Let running statistics settle, as training would.
+    """Let running statistics settle, as training would: a mean over some forwards in train mode.
+
+    PyTorch's own layers take the plain mean, and are then said to have seen as many batches as a
+    trained model has: nothing of their first values is left. Other layers move as they do.
 
     Examples
     --------
     >>> norm = nn.BatchNorm1d(2)
     >>> settle(norm, (5 * torch.randn(64, 2),), {})
-    >>> bool((norm.running_var > 10).all())
-    True
+    >>> bool((norm.running_var > 15).all()), norm.momentum
+    (True, 0.1)
     """
-    if not any(isinstance(getattr(m, "running_mean", None), Tensor) for m in model.modules()):
+    tracking = [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
+    if not tracking:
         return
+    of_torch = [m for m in tracking if isinstance(m, nn.modules.batchnorm._NormBase)]
+    momenta = [layer.momentum for layer in of_torch]
     modes = {module: module.training for module in model.modules()}
     generator = torch.Generator().manual_seed(2)
     model.train()
+    for layer in of_torch:
+        layer.momentum = None
     with torch.no_grad():
-        for _ in range(WARM_UPS):
+        for _ in range(FORWARDS if of_torch == tracking else FORWARDS_AT_MOMENTUM):
             model(*drawn_like(args, generator), **drawn_like(kwargs, generator))
+    for layer, momentum in zip(of_torch, momenta):
+        layer.momentum = momentum
+        if isinstance(layer.num_batches_tracked, Tensor) and layer.num_batches_tracked > 0:
+            layer.num_batches_tracked.fill_(BATCHES_SEEN)
     for module, mode in modes.items():
         module.training = mode
 
@@ -178,5 +191,3 @@ def widen(model: nn.Module) -> nn.Module:
         if 0 < std < SMALL_STD:
             weight.data.mul_(USUAL_STD / std)
     return model
-
-

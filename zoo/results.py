@@ -139,7 +139,9 @@ class Verdict(NamedTuple):
 @cache
 def verdicts() -> tuple[Verdict, ...]:
     """Read ``verdicts.toml``."""
-    return tuple(Verdict(**entry) for entry in tomllib.loads(VERDICTS.read_text()).get("finding", []))
+    return tuple(
+        Verdict(**entry) for entry in tomllib.loads(VERDICTS.read_text()).get("finding", [])
+    )
 
 
 def verdict_on(model: Record, finding: FoundInModel) -> Verdict | None:

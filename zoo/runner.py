@@ -116,7 +116,7 @@ def _give_up(signum: int, frame: object) -> None:
 
 
 def _progress(record: Record) -> str:
-    found = "; ".join(f"{f['kind']} at {f['module'] or '(root)'}" for f in record.get("findings", []))
+    found = [f"{f['kind']} at {f['module'] or '(root)'}" for f in record.get("findings", [])]
+    said = "; ".join(found) or record.get("error", "")[:140]
     name = f"{record['package']}/{record['model']}"
-    said = found or record.get("error", "")[:140]
-    return f"{record['seconds']:5.1f}s  {record['status']:10}  {name}" + (f"  {said}" if said else "")
+    return f"{record['seconds']:5.1f}s  {record['status']:10}  {name}  {said}".rstrip()

@@ -237,11 +237,11 @@ VIT: dict[str, tuple[str, dict[str, Any]]] = {
         DROPPED | dict(patch_merge_layer=1, patch_merge_num_tokens=4),
     ),
     "vivit": (
-        "ViT",
+        "ViViT",
         VIDEO | dict(spatial_depth=1, temporal_depth=1, dropout=0.1, emb_dropout=0.1),
     ),
     "vivit_with_moss": (
-        "ViT",
+        "ViViT",
         VIDEO | dict(spatial_depth=1, temporal_depth=1, dropout=0.1, emb_dropout=0.1),
     ),
     "xcit": (

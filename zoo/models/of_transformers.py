@@ -63,13 +63,31 @@ SECTIONS = {
 }
 MENDED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        """deepseek_v2 deepseek_v3 deepseek_v32 axk1 axk2 bailing_hybrid glm4_moe_lite glm_moe_dsa
-        minicpm3 longcat_flash sarvam_mla mistral_large4_text""".split(),
+        [
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "axk1",
+            "axk2",
+            "bailing_hybrid",
+            "glm4_moe_lite",
+            "glm_moe_dsa",
+            "minicpm3",
+            "longcat_flash",
+            "sarvam_mla",
+            "mistral_large4_text",
+        ],
         LATENT_ATTENTION,
     ),
     **dict.fromkeys(
-        """qwen2_vl_text qwen2_5_vl_text glm4v_text glm_ocr_text glm_image_text
-        glm4v_moe_text""".split(),
+        [
+            "qwen2_vl_text",
+            "qwen2_5_vl_text",
+            "glm4v_text",
+            "glm_ocr_text",
+            "glm_image_text",
+            "glm4v_moe_text",
+        ],
         SECTIONS,
     ),
     "codegen": dict(rotary_dim=4),
@@ -124,7 +142,9 @@ SERIES = dict(
     encoder_ffn_dim=32,
     decoder_ffn_dim=32,
 )
-SWIN = dict(image_size=32, patch_size=2, embed_dim=16, depths=[1, 2], num_heads=[2, 2], window_size=4)
+SWIN = dict(
+    image_size=32, patch_size=2, embed_dim=16, depths=[1, 2], num_heads=[2, 2], window_size=4
+)
 EFFICIENTNET = dict(image_size=64, width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=320)
 RESNET = dict(
     model_type="resnet", embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1]
@@ -134,9 +154,7 @@ LAST_THREE = RESNET | dict(out_features=["stage2", "stage3", "stage4"])
 CONFIGS: dict[str, dict[str, Any]] = {
     "align": dict(text_config=TEXT, vision_config=EFFICIENTNET, projection_dim=32),
     **dict.fromkeys(("autoformer", "informer", "time_series_transformer"), SERIES),
-    "bit": dict(
-        embedding_size=8, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], num_groups=4
-    ),
+    "bit": dict(embedding_size=8, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], num_groups=4),
     "clap": dict(
         text_config=TEXT | POSITIONS | dict(projection_dim=16, pad_token_id=1),
         audio_config=dict(
