@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from torch import nn
 
 from utils.findings import in_one_line
-from utils.modes import evaluating
 
 Builder = Callable[[], Any]
 """Makes a model and its inputs: a tuple ``(model, *args)``, with :class:`Keywords` at its end."""
@@ -81,6 +81,28 @@ class Through(nn.Module):
         return self._call(self.model, *args, **kwargs)
 
 
+@contextmanager
+def switched(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put a model in one mode, and each module back in its own; what is made meanwhile follows.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Dropout())
+    >>> with switched(model, False):
+    ...     model.append(nn.Dropout().eval())
+    Sequential(...)
+    >>> model[1].training
+    True
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module in model.modules():
+            module.training = modes.get(module, modes[model])
+
+
 def first_taken(model: nn.Module, candidates: Iterable[Any]) -> Any:
     """The first inputs that a model takes: a tensor, or :class:`Keywords`.
 
@@ -98,7 +120,7 @@ def first_taken(model: nn.Module, candidates: Iterable[Any]) -> Any:
     for inputs in candidates:
         args, kwargs = ((), inputs) if isinstance(inputs, Keywords) else ((inputs,), {})
         try:
-            with evaluating(model), torch.no_grad():
+            with switched(model, False), torch.no_grad():
                 model(*args, **kwargs)
         except Exception as error:
             errors.append(error)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from utils.audit import audit
 from utils.findings import in_one_line
-from utils.modes import evaluating
 from utils.nested import map_tensors
 from zoo.child import is_out_of_memory
-from zoo.entry import Entry
+from zoo.entry import Entry, switched
 
 FORWARDS, FORWARDS_AT_MOMENTUM = 20, 70
 """In train mode, for models with running statistics; the second where these move by a momentum."""
@@ -77,7 +76,7 @@ def examine(entry: Entry) -> Record:
     with _called("failed before the audit", record):
         _seed(1)
         settle(model, args, kwargs)
-        with evaluating(model), torch.no_grad():
+        with switched(model, False), torch.no_grad():
             model(*args, **kwargs)
     if "status" in record:
         return record
@@ -132,22 +131,18 @@ def settle(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     tracking = [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
     if not tracking:
         return
-    of_torch = [m for m in tracking if isinstance(m, nn.modules.batchnorm._NormBase)]
+    of_torch = [m for m in tracking if type(m).__module__.startswith("torch.nn.")]
     momenta = [layer.momentum for layer in of_torch]
-    modes = {module: module.training for module in model.modules()}
     generator = torch.Generator().manual_seed(2)
-    model.train()
     for layer in of_torch:
         layer.momentum = None
-    with torch.no_grad():
+    with switched(model, True), torch.no_grad():
         for _ in range(FORWARDS if of_torch == tracking else FORWARDS_AT_MOMENTUM):
             model(*drawn_like(args, generator), **drawn_like(kwargs, generator))
     for layer, momentum in zip(of_torch, momenta):
         layer.momentum = momentum
         if isinstance(layer.num_batches_tracked, Tensor) and layer.num_batches_tracked > 0:
             layer.num_batches_tracked.fill_(BATCHES_SEEN)
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def drawn_like(value: Any, generator: torch.Generator) -> Any:

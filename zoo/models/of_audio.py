@@ -81,23 +81,6 @@ SPEECHBRAIN: dict[str, Spec] = {
         ECAPA,
         lambda: (vectors(40, 16), torch.tensor([1.0, 0.5, 0.7, 0.9, 1.0, 0.8])),
     ),
-    "EnhanceResnet": (
-        SPEECH + "EnhanceResnet.EnhanceResnet",
-        dict(
-            n_fft=64,
-            win_length=64,
-            hop_length=32,
-            channel_counts=[4, 4],
-            dense_count=1,
-            dense_nodes=16,
-        ),
-        lambda: (vectors(1000),),
-    ),
-    "EnhancementGenerator": (
-        SPEECH + "MetricGAN.EnhancementGenerator",
-        dict(input_size=16, hidden_size=8, num_layers=1, dropout=0.1),
-        lambda: (torch.rand(6, 20, 16), torch.ones(6)),
-    ),
     "Fbank": ("speechbrain.lobes.features.Fbank", dict(n_mels=16), lambda: (vectors(3000),)),
     "GumbelVectorQuantizer": (
         "speechbrain.nnet.quantisers.GumbelVectorQuantizer",
@@ -110,7 +93,7 @@ SPEECHBRAIN: dict[str, Spec] = {
             in_channels=16,
             out_channels=1,
             resblock_type="1",
-            resblock_dilation_sizes=[[1, 3]],
+            resblock_dilation_sizes=[[1, 3, 5]],
             resblock_kernel_sizes=[3],
             upsample_kernel_sizes=[4, 4],
             upsample_initial_channel=16,
@@ -118,28 +101,13 @@ SPEECHBRAIN: dict[str, Spec] = {
         ),
         lambda: (vectors(16, 20),),
     ),
-    "InputNormalization, global": (
-        "speechbrain.processing.features.InputNormalization",
-        dict(norm_type="global"),
-        lambda: (vectors(20, 16), torch.ones(6)),
-    ),
     "InputNormalization, sentence": (
         "speechbrain.processing.features.InputNormalization",
         dict(norm_type="sentence"),
         lambda: (vectors(20, 16), torch.ones(6)),
     ),
     "LSTM": ("speechbrain.nnet.RNN.LSTM", RNN, lambda: (vectors(10, 16),)),
-    "Leaf": (
-        "speechbrain.lobes.features.Leaf",
-        dict(out_channels=8, in_channels=1),
-        lambda: (vectors(3000),),
-    ),
     "LiGRU": ("speechbrain.nnet.RNN.LiGRU", RNN, lambda: (vectors(10, 16),)),
-    "MaskNet, BN": (
-        SPEECH + "conv_tasnet.MaskNet",
-        TASNET | dict(norm_type="BN"),
-        lambda: (vectors(8, 40),),
-    ),
     "MaskNet, gLN": (
         SPEECH + "conv_tasnet.MaskNet",
         TASNET | dict(norm_type="gLN"),
@@ -155,11 +123,6 @@ SPEECHBRAIN: dict[str, Spec] = {
     "ResNet": (
         SPEECH + "ResNet.ResNet",
         dict(input_size=16, channels=[8, 8, 8, 8], lin_neurons=8),
-        lambda: (vectors(40, 16),),
-    ),
-    "ResourceEfficientSeparator": (
-        SPEECH + "resepformer.ResourceEfficientSeparator",
-        dict(input_dim=16, num_spk=2, layer=1, segment_size=8, unit=16),
         lambda: (vectors(40, 16),),
     ),
     "SLiGRU": ("speechbrain.nnet.RNN.SLiGRU", RNN, lambda: (vectors(10, 16),)),
@@ -205,6 +168,7 @@ SPEECHBRAIN: dict[str, Spec] = {
             tdnn_channels=[16, 16, 16],
             tdnn_kernel_sizes=[3, 3, 1],
             tdnn_dilations=[1, 1, 1],
+            tdnn_blocks=3,
             lin_neurons=8,
         ),
         lambda: (vectors(40, 16),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -222,7 +223,7 @@ SPECS: dict[str, Spec] = {
             decoder_norm_eps=1e-5,
             decoder_norm_num_groups=4,
             encoder_norm_num_groups=4,
-            decoder_num_train_timesteps=16,
+            decoder_num_train_timesteps=1024,
             decoder_out_channels=6,
             decoder_resnet_time_scale_shift="scale_shift",
             decoder_time_embedding_type="learned",
@@ -367,7 +368,7 @@ SPECS: dict[str, Spec] = {
             sample_size=32,
             in_channels=2,
             out_channels=2,
-            extra_in_channels=16,
+            extra_in_channels=32,
             layers_per_block=1,
             down_block_types=("DownBlock1DNoSkip", "DownBlock1D"),
             up_block_types=("UpBlock1D", "UpBlock1DNoSkip"),
@@ -405,26 +406,6 @@ SPECS: dict[str, Spec] = {
             dropout=0.1,
         ),
         lambda: dict(sample=images(3, 16), timestep=steps()),
-    ),
-    "UNetMotionModel": (
-        TWO
-        | TEXT
-        | dict(
-            layers_per_block=1,
-            down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
-            up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
-            num_attention_heads=2,
-            motion_num_attention_heads=2,
-            norm_num_groups=2,
-            out_channels=4,
-            in_channels=4,
-            sample_size=16,
-        ),
-        lambda: dict(
-            sample=torch.randn(4, 4, 4, 16, 16),
-            timestep=steps(4),
-            encoder_hidden_states=torch.randn(4, 5, 16),
-        ),
     ),
     "UNetSpatioTemporalConditionModel": (
         TEXT
@@ -486,7 +467,12 @@ SPECS: dict[str, Spec] = {
 def build(name: str, config: dict[str, Any], inputs: Callable[[], dict[str, Any]]) -> Any:
     """Make a model of a class, which is what stands before a comma in its name."""
     model = getattr(DIFFUSERS, name.partition(",")[0])(**config)
-    return model, Keywords(inputs(), return_dict=False)
+    plain = (
+        {"return_dict": False}
+        if "return_dict" in inspect.signature(model.forward).parameters
+        else {}
+    )
+    return model, Keywords(inputs() | plain)
 
 
 MODELS: Family = {

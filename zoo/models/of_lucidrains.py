@@ -268,10 +268,6 @@ VIT_MODELS: dict[str, Builder] = {
         Lazy("vit_pytorch.extractor").Extractor(VIT_PYTORCH.ViT(**SMALL)),
         images(),
     ),
-    "MAE (loss)": lambda: (
-        VIT_PYTORCH.MAE(encoder=VIT_PYTORCH.ViT(**SMALL), decoder_dim=32, decoder_depth=1),
-        images(),
-    ),
     "Recorder": lambda: (
         Lazy("vit_pytorch.recorder").Recorder(VIT_PYTORCH.ViT(**SMALL)),
         images(),
@@ -359,7 +355,6 @@ QUANTISERS: dict[str, tuple[str, dict[str, Any]]] = {
         dict(dim=16, codebook_size=16, num_quantizers=2, groups=2),
     ),
     "LFQ": ("LFQ", dict(dim=16, codebook_size=256)),
-    "LatentQuantize": ("LatentQuantize", dict(levels=[5, 5, 8], dim=16)),
     "RandomProjectionQuantizer": (
         "RandomProjectionQuantizer",
         dict(dim=16, num_codebooks=2, codebook_dim=8, codebook_size=32),
@@ -423,7 +418,10 @@ QUANTISERS: dict[str, tuple[str, dict[str, Any]]] = {
 VQ_MODELS: dict[str, Builder] = {
     name: lambda made=made, options=options: (getattr(VQ, made)(**options), vectors(10, 16))  # type: ignore[misc]
     for name, (made, options) in QUANTISERS.items()
-} | {"BinaryMapper": lambda: (VQ.BinaryMapper(bits=8), vectors(10, 8))}
+} | {
+    "BinaryMapper": lambda: (VQ.BinaryMapper(bits=8), vectors(10, 8)),
+    "LatentQuantize": lambda: (VQ.LatentQuantize(levels=[5, 5, 8], dim=16), vectors(16, 10)),
+}
 
 # One idea each.
 
@@ -720,12 +718,6 @@ MODELS: Family = {
             ),
             vectors(10, 32),
         ),
-        "PKM, batch norm": lambda: (
-            Lazy("product_key_memory").PKM(
-                dim=32, heads=2, dim_head=16, num_keys=16, topk=4, use_layernorm=False
-            ),
-            vectors(10, 32),
-        ),
     },
     "recurrent-memory-transformer-pytorch": {
         "RecurrentMemoryTransformer": lambda: (
@@ -819,7 +811,7 @@ MODELS: Family = {
         ),
     },
     "tab-transformer-pytorch": {
-        name: lambda name=name: (  # type: ignore[misc]
+        name: lambda name=name, more=more: (  # type: ignore[misc]
             getattr(Lazy("tab_transformer_pytorch"), name)(
                 categories=(5, 4, 3),
                 num_continuous=4,
@@ -828,11 +820,12 @@ MODELS: Family = {
                 heads=4,
                 dim_out=1,
                 **DROP,
+                **more,
             ),
             tokens(3, 3),
             vectors(4),
         )
-        for name in ("TabTransformer", "FTTransformer")
+        for name, more in (("TabTransformer", dict(mlp_act=nn.ReLU())), ("FTTransformer", {}))
     },
     "titans-pytorch": {
         "MemoryAsContextTransformer": lambda: (

@@ -266,18 +266,6 @@ MODELS: Family = {
     "neuraloperator": {
         "FNO": lambda: (Lazy("neuralop.models").FNO(**OPERATOR), images(1, 16)),
         "TFNO": lambda: (Lazy("neuralop.models").TFNO(**OPERATOR, rank=0.5), images(1, 16)),
-        "UNO": lambda: (
-            Lazy("neuralop.models").UNO(
-                in_channels=1,
-                out_channels=1,
-                hidden_channels=8,
-                uno_out_channels=[8, 8, 8],
-                uno_n_modes=[[4, 4]] * 3,
-                uno_scalings=[[1, 1], [0.5, 0.5], [2, 2]],
-                n_layers=3,
-            ),
-            images(1, 16),
-        ),
     },
     "nflows": {
         "ActNorm, splines": lambda: nflow(
@@ -303,7 +291,7 @@ MODELS: Family = {
             first=True,
         ),
         "ActNorm, never called": lambda: normflow(NORMFLOWS.flows.ActNorm(4)),
-        "BatchNorm": lambda: normflow(coupling(), NORMFLOWS.flows.BatchNorm()),
+        "BatchNorm": lambda: (NORMFLOWS.flows.BatchNorm(), torch.randn(8, 4)),
         "Residual": lambda: normflow(
             NORMFLOWS.flows.Residual(
                 NORMFLOWS.nets.LipschitzMLP([4, 16, 4], init_zeros=False), reduce_memory=False

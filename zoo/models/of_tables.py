@@ -171,13 +171,16 @@ def of_neuralforecast(name: str, **more: Any) -> Any:
     """A forecaster of four steps from sixteen."""
     made_by = getattr(Lazy("neuralforecast.models"), name)
     given = taken(
-        made_by, h=4, input_size=16, max_steps=1, n_series=3, hidden_size=16, encoder_hidden_size=16,
+        made_by, h=4, input_size=16, max_steps=1, n_series=3, hidden_size=16,
+        encoder_hidden_size=16,
         decoder_hidden_size=16, n_head=4, encoder_layers=1, decoder_layers=1, n_heads=4,
         linear_hidden_size=16, mlp_units=[[16, 16]] * 3, num_layers=1, context_size=4, dropout=0.1,
         conv_hidden_size=16, lstm_n_layers=1, lstm_hidden_size=16, patch_len=8, stride=4,
         d_model=16, d_core=16, d_ff=16, e_layers=1, top_k=2, num_kernels=2, n_block=1, ff_dim=8,
         n_layers=2,
     )  # fmt: skip
+    if name == "FEDformer":
+        given["n_head"] = 8  # it takes no other number
     model = made_by(**given | more)
     past = vectors(16, 3 if made_by.MULTIVARIATE else 1)
     window: dict[str, Any] = dict.fromkeys(("hist_exog", "futr_exog", "stat_exog", "outsample_y"))

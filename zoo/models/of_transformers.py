@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
@@ -90,6 +91,7 @@ MENDED: dict[str, dict[str, Any]] = {
         ],
         SECTIONS,
     ),
+    "bros": dict(hidden_size=128),
     "codegen": dict(rotary_dim=4),
     "dots1": dict(intermediate_size=64),
     "gptj": dict(rotary_dim=4),
@@ -99,6 +101,7 @@ MENDED: dict[str, dict[str, Any]] = {
         num_heads=8, head_dim=8, hidden_size=32, expand=2, state_size=8, n_groups=2, chunk_size=4
     ),
     "ministral": dict(head_dim=8),
+    "moonshine": dict(encoder_num_key_value_heads=4, decoder_num_key_value_heads=4),
     "nemotron": dict(head_dim=8, num_key_value_heads=2),
 }
 
@@ -152,8 +155,9 @@ RESNET = dict(
 LAST = RESNET | dict(out_features=["stage4"])
 LAST_THREE = RESNET | dict(out_features=["stage2", "stage3", "stage4"])
 CONFIGS: dict[str, dict[str, Any]] = {
-    "align": dict(text_config=TEXT, vision_config=EFFICIENTNET, projection_dim=32),
-    **dict.fromkeys(("autoformer", "informer", "time_series_transformer"), SERIES),
+    "align": dict(text_config=TEXT, vision_config=EFFICIENTNET, projection_dim=80),
+    "autoformer": SERIES | dict(label_length=4),
+    **dict.fromkeys(("informer", "time_series_transformer"), SERIES),
     "bit": dict(embedding_size=8, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], num_groups=4),
     "clap": dict(
         text_config=TEXT | POSITIONS | dict(projection_dim=16, pad_token_id=1),
@@ -213,7 +217,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         codebook_size=16,
         codebook_dim=16,
         upsampling_ratios=[4, 4],
-        target_bandwidths=[1.5],
+        target_bandwidths=[24.0],
         num_lstm_layers=1,
     ),
     "esm": TEXT
@@ -276,8 +280,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
             window_size=4,
             out_features=["stage1", "stage2", "stage3", "stage4"],
         ),
-        feature_size=16,
-        mask_feature_size=16,
+        feature_size=32,
+        mask_feature_size=32,
         hidden_dim=32,
         encoder_feedforward_dim=64,
         encoder_layers=2,
@@ -486,7 +490,6 @@ INPUTS: dict[str, Callable[[Any], Keywords]] = {
     ),
     "mask2former": lambda config: Keywords(pixel_values=pictures(64)),
     "mimi": lambda config: Keywords(input_values=torch.randn(4, 1, 640)),
-    "moonshine": lambda config: Keywords(input_values=vectors(4000), decoder_input_ids=text(SHORT)),
     **dict.fromkeys(
         ("patchtst", "patchtsmixer"), lambda config: Keywords(past_values=vectors(32, 3))
     ),
@@ -499,6 +502,9 @@ INPUTS: dict[str, Callable[[Any], Keywords]] = {
     ),
     "speecht5": lambda config: Keywords(
         input_values=vectors(LENGTH, 32), decoder_input_values=vectors(6, 32)
+    ),
+    "SpeechT5ForTextToSpeech": lambda config: sentence(
+        decoder_input_values=vectors(6, 16), speaker_embeddings=vectors(16)
     ),
     "textnet": lambda config: Keywords(pixel_values=vectors(3, 64, 64)),
     "tvp": lambda config: Keywords(
@@ -619,17 +625,69 @@ def build(model_type: str, class_name: str, **settings: Any) -> tuple[nn.Module,
     for name, value in settings.items():
         setattr(config, name, value)
     model = widen(getattr(transformers, class_name)(config).float())
-    if model_type in INPUTS:
-        return model, INPUTS[model_type](config)
+    make_inputs = INPUTS.get(class_name, INPUTS.get(model_type))
+    if make_inputs is not None:
+        return model, make_inputs(config)
     return model, first_taken(model, guesses(model, config))
 
 
-def _of_the_mapping() -> dict[str, Builder]:
+TASKS = (
+    "PRETRAINING", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "IMAGE_CLASSIFICATION",
+    "AUDIO_CLASSIFICATION", "CTC", "SEMANTIC_SEGMENTATION", "DEPTH_ESTIMATION",
+    "OBJECT_DETECTION", "TEXT_TO_WAVEFORM", "TEXT_TO_SPECTROGRAM", "TIME_SERIES_PREDICTION",
+)  # fmt: skip
+"""Heads that do more than a linear layer on top of the model."""
+
+
+def _of_the_mappings() -> dict[str, Builder]:
+    """The model itself of every type, and its heads."""
     found: dict[str, Builder] = {}
-    for model_type, classes in MODEL_MAPPING_NAMES.items():
-        name = classes if isinstance(classes, str) else classes[0]
-        found[f"{model_type}/{name}"] = partial(build, model_type, name)
+    names = (f"MODEL_FOR_{task}_MAPPING_NAMES" for task in TASKS)
+    for mapping in (MODEL_MAPPING_NAMES, *(getattr(modeling_auto, name, {}) for name in names)):
+        for model_type, classes in mapping.items():
+            name = classes if isinstance(classes, str) else classes[0]
+            found[f"{model_type}/{name}"] = partial(build, model_type, name)
     return found
 
 
-MODELS: dict[str, dict[str, Builder]] = {"transformers": _of_the_mapping()}
+def longer(length: int, *names: str, **settings: Any) -> Any:
+    """A model that is given whole sentences of this length."""
+    model, _ = build(*names, **settings)
+    return model, Keywords(input_ids=text(length), attention_mask=ones(length))
+
+
+def with_experts(policy: str) -> Any:
+    """A mixture of experts that chooses the second one in this way."""
+    names = ("nllb-moe", "NllbMoeModel")
+    model, _ = build(*names, second_expert_policy=policy, encoder_sparse_step=1, num_experts=4)
+    return model, Keywords(input_ids=text(), decoder_input_ids=text(SHORT))
+
+
+def far_back() -> Any:
+    """An Informer that looks back so far that it does not attend to all."""
+    given = SERIES | dict(context_length=48, num_static_categorical_features=0, sampling_factor=2)
+    config = CONFIG_MAPPING["informer"](**given | dict(cardinality=None, embedding_dimension=None))
+    inputs = series(config, 50)
+    del inputs["static_categorical_features"]
+    return widen(transformers.InformerModel(config)), inputs
+
+
+BY_HAND: dict[str, Builder] = {
+    "big_bird/BigBirdModel, block sparse": lambda: longer(
+        96, "big_bird", "BigBirdModel", block_size=4, num_random_blocks=2
+    ),
+    "informer/InformerModel, long context": far_back,
+    "nllb-moe/NllbMoeModel, random second expert": lambda: with_experts("random"),
+    "nystromformer/NystromformerModel, landmarks": lambda: longer(
+        16,
+        "nystromformer",
+        "NystromformerModel",
+        num_landmarks=4,
+        segment_means_seq_len=16,
+        conv_kernel_size=5,
+    ),
+    "patchtst/PatchTSTForPretraining, masked": partial(
+        build, "patchtst", "PatchTSTForPretraining", do_mask_input=True
+    ),
+}
+MODELS: dict[str, dict[str, Builder]] = {"transformers": _of_the_mappings() | BY_HAND}
