@@ -11,7 +11,7 @@ NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
 
 .PHONY: help book test test-fast test-site test-portable test-seeds test-properties test-frameworks \
-	browser lab serve pdf chapters benchmark clean
+	browser lab serve pdf chapters benchmark zoo clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -75,6 +75,10 @@ chapters: $(READY)  ## Run all chapters and reference pages and store their outp
 
 benchmark: $(READY)  ## Speed as ratios against named baselines
 	$(BIN)/python -m benchmarks
+
+zoo:  ## Audit the public models again, in an environment of its own (about an hour)
+	@$(PYTHON) tools/zoo_env.py
+	.venv-zoo/bin/python -W ignore -m zoo
 
 clean:  ## Remove what was built; keeps .venv
 	rm -rf _build

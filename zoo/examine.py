@@ -131,7 +131,7 @@ def settle(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     tracking = [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
     if not tracking:
         return
-    of_torch = [m for m in tracking if type(m).__module__.startswith("torch.nn.")]
+    of_torch: list[Any] = [m for m in tracking if type(m).__module__.startswith("torch.nn.")]
     momenta = [layer.momentum for layer in of_torch]
     generator = torch.Generator().manual_seed(2)
     for layer in of_torch:

@@ -70,7 +70,7 @@ def _key(record: Record) -> tuple[str, str]:
 def write_page_data(journal: Journal, path: Path = RESULTS) -> dict[str, Any]:
     """Write the results for the page, one line a model, and return them."""
     models = [_tidy(record) for record in journal.records()]
-    count = Counter(model["status"] for model in models)
+    count: Counter[str] = Counter(model["status"] for model in models)
     head = {
         "torch": torch.__version__.partition("+")[0],
         "python": ".".join(map(str, sys.version_info[:2])),

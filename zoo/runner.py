@@ -83,7 +83,7 @@ def _run_package(
     for entry in entries:
         start = time.perf_counter()
         record = _examine_in_child(entry, limits)
-        record.update(package=entry.package, version=installed, model=entry.name)
+        record |= {"package": entry.package, "version": installed, "model": entry.name}
         record["seconds"] = time.perf_counter() - start
         journal.add(record)
         print(_progress(record), flush=True)

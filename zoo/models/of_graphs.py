@@ -15,8 +15,9 @@ OF_MODEL = torch.arange(4).repeat_interleave(5)
 """Which of four graphs a node belongs to."""
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        [
+    **{
+        name: dict(in_channels=8, out_channels=8)
+        for name in (
             "ARMAConv",
             "ClusterGCNConv",
             "FeaStConv",
@@ -35,9 +36,8 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
             "SuperGATConv",
             "TAGConv",
             "TransformerConv",
-        ],
-        dict(in_channels=8, out_channels=8),
-    ),
+        )
+    },
     "AGNNConv": {},
     "APPNP": dict(K=3, alpha=0.1, dropout=0.2),
     "AntiSymmetricConv": dict(in_channels=8),
