@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb reference/*.ipynb))
+# frameworks.ipynb has an environment of its own.
+FRAMEWORKS := reference/frameworks.ipynb
+NOTEBOOKS := $(filter-out $(FRAMEWORKS),$(sort $(wildcard chapters/*.ipynb reference/*.ipynb)))
 JUPYTER_BOOK := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 # One thread a kernel and two kernels: on two cores faster than one kernel with two threads.
 NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
@@ -41,11 +43,11 @@ test-site: book browser  ## The built pages in a real Chromium
 	$(BIN)/python -m pytest -q tests/test_site.py -n 2 --dist worksteal
 	$(BIN)/python -m pytest -q tests/test_publishing.py
 
+# Each run joins two settings: what is the same under both is the same under each.
 test-portable: $(READY)  ## Strict nbval under other thread counts and instruction sets
-	ATEN_CPU_CAPABILITY=default $(NBVAL) $(NOTEBOOKS)
-	ATEN_CPU_CAPABILITY=avx2 $(NBVAL) $(NOTEBOOKS)
-	MKL_CBWR=COMPATIBLE $(NBVAL) $(NOTEBOOKS)
-	$(subst -n 2,-n 1,$(subst OMP_NUM_THREADS=1,OMP_NUM_THREADS=2,$(NBVAL))) $(NOTEBOOKS)
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(NBVAL) $(NOTEBOOKS)
+	ATEN_CPU_CAPABILITY=avx2 \
+		$(subst -n 2,-n 1,$(subst OMP_NUM_THREADS=1,OMP_NUM_THREADS=2,$(NBVAL))) $(NOTEBOOKS)
 
 test-seeds: $(READY)  ## Every chapter with its asserts under five shifted seeds
 	$(BIN)/python tools/shift_seeds.py
@@ -53,9 +55,10 @@ test-seeds: $(READY)  ## Every chapter with its asserts under five shifted seeds
 test-properties: $(READY)  ## The book's general sentences against many new examples
 	EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/properties
 
-test-frameworks: $(READY)  ## The recorder around other libraries' loops, in an environment of its own
+test-frameworks: $(READY)  ## Other libraries' loops and the page about them, in an environment of their own
 	@$(PYTHON) tools/frameworks_env.py
 	.venv-frameworks/bin/python -m pytest -q tests/test_frameworks.py
+	$(subst $(BIN)/,.venv-frameworks/bin/,$(subst -n 2 --dist loadfile,,$(NBVAL))) $(FRAMEWORKS)
 
 browser: $(READY)
 	@$(BIN)/python tools/chromium.py

@@ -44,6 +44,8 @@ SCRIPTS = [
 STYLE_BUNDLE, SCRIPT_BUNDLE = "site.css", "site.js"
 
 FIGURE = re.compile(r'<img (?P<rest>[^>]*\bsrc="(?P<file>[^"]*_images/[^"]+\.svg)"[^>]*>)')
+WORD_IN_CODE = re.compile(r'<span class="pre">([^<]*)</span>')
+"""What Sphinx puts around each word of inline code; no style of ours asks for it."""
 _TOKEN = re.compile(
     r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|[^{};"'/]+|/""", re.DOTALL
 )
@@ -185,6 +187,7 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
     for path, page in pages.items():
         # The label that myst-nb gives a folded cell is not the text that one reads and speaks.
         page = page.replace(' aria-label="Toggle hidden content"', "")
+        page = WORD_IN_CODE.sub(r"\1", page)
         path.write_text(let_figures_wait(page, path.parent))
 
     everything = style + script + " ".join(pages.values())

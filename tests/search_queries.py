@@ -1,6 +1,7 @@
 """What askers type, and the sections of which one must be among the first three results."""
 
 WRONG = "what_is_going_wrong.html#"
+FRAMEWORKS = "frameworks.html"
 SWITCHES = "which_switches.html"
 SHORT = "short_answer.html"
 
@@ -214,6 +215,18 @@ QUERIES = {
     "schedule-free optimizer": ["17_adapting"],
     "test-time adaptation entropy": ["17_adapting"],
     "covariate shift batch norm": ["17_adapting"],
+    "Lightning modules in eval mode at the start of training": [
+        WRONG + "lightning-found",
+        FRAMEWORKS,
+    ],
+    "Lightning frozen backbone eval": [FRAMEWORKS + "#lightning", "08_fine", WRONG],
+    "Trainer model.train() every step": [FRAMEWORKS + "#transformers", WRONG],
+    "generate gives different output each time": [WRONG + "generate-with", FRAMEWORKS],
+    "skorch predict eval": [FRAMEWORKS + "#skorch"],
+    "stable-baselines3 batch norm": [FRAMEWORKS + "#stable", WRONG + "dqn"],
+    "Keras torch backend training argument": [FRAMEWORKS + "#keras", WRONG + "keras-3"],
+    "ignite evaluator eval mode": [FRAMEWORKS + "#ignite"],
+    "LoRA adapters train eval mode": [WRONG + "after-get", FRAMEWORKS + "#acc", SWITCHES + "#ada"],
     "Keras who switches train eval": [WRONG + "in-keras"],
     "which layers listen to eval": ["01_two", "04_every", "every_layer"],
     "biased or unbiased variance running_var": ["03_batch_norm.html#which"],

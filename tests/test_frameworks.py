@@ -1,6 +1,6 @@
 """The recorder around the loops of other libraries, where they are installed.
 
-See tests/requirements-frameworks.txt; what is not installed is skipped.
+See reference/requirements-frameworks.txt; what is not installed is skipped.
 """
 
 import logging

@@ -62,6 +62,10 @@ class TrainsItself(nn.Module):
         pass
 
 
+class FromKeras(nn.Module):
+    __module__ = "keras.src.layers.layer"
+
+
 class Merges(nn.Module):
     def eval(self):
         return self
@@ -312,6 +316,10 @@ def all_cases():
             ),
         ),
         "left-in-eval": (DROPS().eval(), DROPS()),
+        "lightning-eval-mode": (DROPS().eval(), DROPS()),
+        "greedy-generation-differs": (DROPS(), DROPS().eval()),
+        "adapters-mixed-modes": (nn.Sequential(nn.Dropout(), nn.Dropout().eval()), DROPS()),
+        "keras-layers-ignore-the-flag": (nn.Sequential(FromKeras()), DROPS()),
         "ppo-ratio": (policy(0.5), policy(0.0)),
         "target-network": ({"target": DROPS()}, {"target": DROPS().eval()}),
         "keep-prob": (net(nn.Dropout(0.8)), net(nn.Dropout(0.2))),

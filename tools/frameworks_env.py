@@ -17,7 +17,7 @@ from set_up import pinned, put_on_path
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".venv-frameworks"
-LISTED = ROOT / "tests" / "requirements-frameworks.txt"
+LISTED = ROOT / "reference" / "requirements-frameworks.txt"
 NEEDED = (
     "torch",
     "torchmetrics",
@@ -28,6 +28,10 @@ NEEDED = (
     "hypothesis",
     "numpy",
     "scipy",
+    "ipykernel",
+    "matplotlib-inline",
+    "nbclient",
+    "nbval",
 )
 
 

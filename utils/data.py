@@ -55,7 +55,7 @@ def digits(*, dtype: torch.dtype | None = None) -> DigitsSplits:
     References
     ----------
     Alpaydin, E. and Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine
-    Learning Repository. The copy in :func:`sklearn.datasets.load_digits` is its test part.
+    Learning Repository. The copy in ``sklearn.datasets.load_digits`` is its test part.
 
     Examples
     --------

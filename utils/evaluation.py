@@ -68,12 +68,12 @@ def evaluate(
     progress
         Show a tqdm bar.
     unpack
-        Splits a batch into ``(inputs, target)``; :func:`unpack_batch` if None. Inputs that are a
+        Splits a batch into ``(inputs, target)``; ``unpack_batch`` if None. Inputs that are a
         tuple are passed as positional arguments, a dict as keyword arguments, anything else as
         the one argument.
     inference_mode
-        Whether gradients are off by :func:`torch.inference_mode`, or, if False, by
-        :func:`torch.no_grad`: then what the model keeps from these calls may be used in training.
+        Whether gradients are off by ``torch.inference_mode``, or, if False, by
+        ``torch.no_grad``: then what the model keeps from these calls may be used in training.
 
     Warns
     -----

@@ -203,7 +203,7 @@ class _KeepInEval:
 def keep_in_eval(module: ModuleT) -> ModuleT:
     """Put a module in evaluation mode and keep it there when ``model.train()`` comes by.
 
-    Holds for the module and all the submodules that it has now, through :func:`copy.deepcopy`,
+    Holds for the module and all the submodules that it has now, through ``copy.deepcopy``,
     pickling and ``torch.save``. Parameters, buffers and ``state_dict`` are left alone: gradients
     still flow, and an optimiser still moves the parameters that it was given. What is put into it
     later, a new head for one, follows ``train()`` and ``eval()`` as usual. What builds a new module

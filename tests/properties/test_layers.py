@@ -261,7 +261,7 @@ def test_a_single_value_a_channel_is_refused(made, rows, seed):
 
 @states(
     "03_batch_norm",
-    "And a batch that is refused has been *counted*",
+    "And a batch that is refused for this has been *counted*",
     over="momentum and none, numbers of refused batches",
 )
 @given(st.sampled_from([0.1, None]), st.integers(0, 4))

@@ -1,0 +1,135 @@
+"""Link PyTorch's names to PyTorch's documentation: once in each section, once in a page's code.
+
+The addresses come from the inventory that `intersphinx` reads from the repository. What is linked
+is remembered for the index of names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.intersphinx import InventoryAdapter
+
+SHORT = {"torch.nn.": "nn.", "torch.nn.functional.": "F."}
+CALLED = {
+    "eval": "torch.nn.Module.eval",
+    "train": "torch.nn.Module.train",
+    "backward": "torch.Tensor.backward",
+}
+"""Words of every day that are a name where they are called."""
+ALSO = {
+    "torch.inference_mode": "torch.autograd.grad_mode.inference_mode",
+    "torch.set_grad_enabled": "torch.autograd.grad_mode.set_grad_enabled",
+    "torch.nn.Flatten": "torch.nn.modules.flatten.Flatten",
+    "torch.nn.Parameter": "torch.nn.parameter.Parameter",
+    "torch.utils.data.DistributedSampler": "torch.utils.data.distributed.DistributedSampler",
+}
+"""Names in use that PyTorch documents under another."""
+RECEIVER = re.compile(r"(?:model|net|module|optimizer|loss|backbone|encoder|layer)\.(?=\w+\()")
+
+
+def name_in(literal: str, spellings: dict[str, str]) -> str | None:
+    """The full name that a piece of inline code stands for, if it is one of PyTorch's."""
+    code = literal.removeprefix("with ").removeprefix("@").rstrip(":")
+    word = re.match(r"[\w.]+", RECEIVER.sub("", code, count=1))
+    if word is None:
+        return None
+    rest = RECEIVER.sub("", code, count=1)[word.end() :]
+    if rest and not re.fullmatch(r"\(.*\)", rest):
+        return None
+    if rest and word[0] in CALLED:
+        return CALLED[word[0]]
+    return spellings.get(word[0])
+
+
+def spellings_of(names: dict[str, str]) -> dict[str, str]:
+    """Every way in which the text writes a name, with the full name."""
+    spelt: dict[str, str] = {}
+    last = Counter(name.rpartition(".")[2] for name in names)
+    for name in names:
+        spelt[name] = name
+        for long, short in SHORT.items():
+            if name.startswith(long) and "." not in name.removeprefix(long):
+                spelt[short + name.removeprefix(long)] = name
+        word = name.rpartition(".")[2]
+        # A name of its own: one with a capital or an underscore, that no other name ends in.
+        if last[word] == 1 and re.search(r"[A-Z].*[a-z]|\w_\w", word):
+            spelt[word] = name
+    return spelt
+
+
+def addresses(env: BuildEnvironment) -> dict[str, str]:
+    """Each name of the inventory with its address, also those under a second name."""
+    inventory = InventoryAdapter(env).main_inventory
+    found = {
+        name: item[2]
+        for kind, items in inventory.items()
+        if kind.startswith("py:")
+        for name, item in items.items()
+    }
+    in_use = {name: found.pop(documented) for name, documented in ALSO.items()}
+    return found | in_use
+
+
+def link_names(app: Sphinx, doctree: nodes.document) -> None:
+    """Link the first mention in each section."""
+    found = addresses(app.env)
+    spelt = spellings_of(found)
+    seen: set[tuple[str, str]] = set()
+    mentions = app.env.__dict__.setdefault("torch_mentions", {})
+    for literal in list(doctree.findall(nodes.literal)):
+        name = name_in(literal.astext(), spelt)
+        section = around(literal, nodes.section)
+        if name is None or section is None or around(literal, nodes.reference, nodes.title):
+            continue
+        anchor = section["ids"][0]
+        if (name, anchor) in seen:
+            continue
+        seen.add((name, anchor))
+        mentions.setdefault(name, []).append((app.env.docname, anchor))
+        link = nodes.reference("", "", refuri=found[name], internal=False, classes=["torch-name"])
+        literal.parent.replace(literal, link)
+        link += literal
+
+
+NAME_IN_CODE = re.compile(
+    r'<span class="n">\w+</span>(?:<span class="o">\.</span><span class="n">\w+</span>)+'
+)
+
+
+def link_code(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Link the first mention of a name in the code of a page."""
+    found = addresses(app.env)
+    spelt = spellings_of(found)
+    seen: set[str] = set()
+
+    def linked(match: re.Match[str]) -> str:
+        name = spelt.get(re.sub(r"<[^>]+>", "", match[0]))
+        if name is None or name in seen:
+            return match[0]
+        seen.add(name)
+        return f'<a class="torch-name" href="{found[name]}">{match[0]}</a>'
+
+    if "body" in context:
+        context["body"] = NAME_IN_CODE.sub(linked, context["body"])
+
+
+def around(node: nodes.Node | None, *kinds: type) -> Any:
+    """The nearest node of one of the kinds that a node stands in, or None."""
+    while node is not None and not isinstance(node, kinds):
+        node = node.parent
+    return node
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """After the modes got their colours, which look at the literal alone."""
+    app.connect("doctree-read", link_names, priority=600)
+    app.connect("html-page-context", link_code)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
