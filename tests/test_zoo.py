@@ -163,7 +163,7 @@ def test_a_run_outlives_its_models_and_goes_on_where_it_was(tmp_path, capfd):
     run(ENTRIES, again, limits)
     lines = capfd.readouterr().out.splitlines()
     assert sum("torch/hangs" in line for line in lines) == 1  # it was done
-    result = write_page_data(Journal(path), tmp_path / "page.json")
+    result = write_page_data(Journal(path), ENTRIES, tmp_path / "page.json")
     assert {model["model"]: model["status"] for model in result["models"]} == {
         "draws": "audited",
         "dies": "died",

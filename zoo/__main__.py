@@ -28,13 +28,14 @@ def main() -> int:
     journal = Journal(JOURNAL)
     if arguments.only != "*":
         journal.forget(arguments.only)
+    entries = list(all_entries())
     run(
-        all_entries(),
+        entries,
         journal,
         Limits(arguments.seconds, arguments.megabytes),
         only=arguments.only,
     )
-    results = write_page_data(Journal(JOURNAL))
+    results = write_page_data(Journal(JOURNAL), entries)
     open_questions = unjudged(results["models"])
     print("\n" + ", ".join(f"{count} {status}" for status, count in results["counts"].items()))
     for model, finding in open_questions:

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from zoo.entry import Entry
 from zoo.examine import FoundInModel, Record
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,8 @@ class Journal:
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [json.loads(line) for line in lines if line.endswith("}")]
         self._records: dict[tuple[str, str], Record] = {_key(record): record for record in kept}
+        if len(kept) < len(lines):  # the last line was cut short
+            self._write()
 
     def holds(self, package: str, version: str, model: str) -> bool:
         """Whether a model of this version of its package is done."""
@@ -56,6 +59,9 @@ class Journal:
             for key, record in self._records.items()
             if not fnmatchcase("/".join(key), pattern)
         }
+        self._write()
+
+    def _write(self) -> None:
         self._path.write_text("".join(json.dumps(r) + "\n" for r in self._records.values()))
 
     def records(self) -> list[Record]:
@@ -67,9 +73,12 @@ def _key(record: Record) -> tuple[str, str]:
     return record["package"], record["model"]
 
 
-def write_page_data(journal: Journal, path: Path = RESULTS) -> dict[str, Any]:
-    """Write the results for the page, one line a model, and return them."""
-    models = [_tidy(record) for record in journal.records()]
+def write_page_data(
+    journal: Journal, entries: Iterable[Entry], path: Path = RESULTS
+) -> dict[str, Any]:
+    """Write what became of the entries for the page, one line a model, and return it."""
+    wanted = {(entry.package, entry.name) for entry in entries}
+    models = [_tidy(record) for record in journal.records() if _key(record) in wanted]
     count: Counter[str] = Counter(model["status"] for model in models)
     head = {
         "torch": torch.__version__.partition("+")[0],

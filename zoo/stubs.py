@@ -20,7 +20,6 @@ STUBBED = {
     "denoising-diffusion-pytorch": ("torchvision", "accelerate", "pytorch_fid"),
     "encodec": ("torchaudio",),
     "facenet-pytorch": ("torchvision",),
-    "kornia": ("kornia_rs",),
     "lightly": ("torchvision",),
     "neuralforecast": ("ray", "optuna", "fsspec"),
     "openai-whisper": ("numba",),

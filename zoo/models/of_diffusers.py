@@ -362,20 +362,6 @@ SPECS: dict[str, Spec] = {
         | dict(in_channels=16, num_layers=1, norm_num_groups=4, cross_attention_dim=8, dropout=0.1),
         lambda: dict(hidden_states=images(16, 8), encoder_hidden_states=vectors(4, 8)),
     ),
-    "UNet1DModel": (
-        TWO
-        | dict(
-            sample_size=32,
-            in_channels=2,
-            out_channels=2,
-            extra_in_channels=32,
-            layers_per_block=1,
-            down_block_types=("DownBlock1DNoSkip", "DownBlock1D"),
-            up_block_types=("UpBlock1D", "UpBlock1DNoSkip"),
-            mid_block_type="UNetMidBlock1D",
-        ),
-        lambda: dict(sample=vectors(2, 64), timestep=steps()),
-    ),
     "UNet2DConditionModel": (
         TWO
         | TEXT

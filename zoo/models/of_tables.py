@@ -95,7 +95,6 @@ WIDEDEEP: dict[str, dict[str, Any]] = {
     "SelfAttentionMLP": BLOCK,
     "TabFastFormer": BLOCK,
     "TabMlp": {},
-    "TabNet": dict(step_dim=8, attn_dim=8),
     "TabPerceiver": dict(
         input_dim=8,
         n_cross_attn_heads=2,
@@ -105,10 +104,9 @@ WIDEDEEP: dict[str, dict[str, Any]] = {
         n_latent_blocks=1,
         n_perceiver_blocks=1,
     ),
-    "TabResnet": {},
     "TabTransformer": BLOCK,
 }
-SIZED = ("TabMlp", "TabNet", "TabResnet", "BayesianTabMlp")
+SIZED = ("TabMlp", "BayesianTabMlp")
 """They take the width of each embedding."""
 
 
@@ -163,7 +161,6 @@ NEURALFORECAST = [
     "VanillaTransformer",
     "XLinear",
     "iTransformer",
-    "xLSTM",
 ]
 
 
