@@ -103,6 +103,24 @@ def switched(model: nn.Module, training: bool) -> Iterator[None]:
             module.training = modes.get(module, modes[model])
 
 
+@contextmanager
+def empty_as_nan() -> Iterator[None]:
+    """Let ``torch.empty`` hold nan: what is never initialised then shows, whatever lay in memory.
+
+    Examples
+    --------
+    >>> with empty_as_nan():
+    ...     bool(torch.empty(3).isnan().all())
+    True
+    """
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was)
+
+
 def first_taken(model: nn.Module, candidates: Iterable[Any]) -> Any:
     """The first inputs that a model takes: a tensor, or :class:`Keywords`.
 

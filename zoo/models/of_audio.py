@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from zoo.entry import Builder, Family, Lazy
+from zoo.entry import Builder, Family, Lazy, empty_as_nan
 from zoo.inputs import tokens, vectors
 
 SPEECH = "speechbrain.lobes.models."
@@ -273,7 +273,7 @@ MODELS: Family = {
     },
     "openai-whisper": {
         "Whisper": lambda: (
-            WHISPER.Whisper(
+            empty_as_nan()(WHISPER.Whisper)(
                 WHISPER.ModelDimensions(
                     n_mels=16,
                     n_audio_ctx=32,

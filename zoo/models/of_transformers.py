@@ -609,6 +609,14 @@ def _at_the_top(mended: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in mended.items() if "." not in name}
 
 
+def made(model_type: str, class_name: str, **settings: Any) -> tuple[nn.Module, Any]:
+    """Make a small model, its weights scaled, and the configuration that it is made from."""
+    config = small_config(model_type)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return widen(getattr(transformers, class_name)(config).float()), config
+
+
 def build(model_type: str, class_name: str, **settings: Any) -> tuple[nn.Module, Keywords]:
     """Make a small model of a class, and inputs that it takes.
 
@@ -621,10 +629,7 @@ def build(model_type: str, class_name: str, **settings: Any) -> tuple[nn.Module,
     settings
         Changes of the small configuration.
     """
-    config = small_config(model_type)
-    for name, value in settings.items():
-        setattr(config, name, value)
-    model = widen(getattr(transformers, class_name)(config).float())
+    model, config = made(model_type, class_name, **settings)
     make_inputs = INPUTS.get(class_name, INPUTS.get(model_type))
     if make_inputs is not None:
         return model, make_inputs(config)
@@ -650,9 +655,9 @@ def _of_the_mappings() -> dict[str, Builder]:
     return found
 
 
-def longer(length: int, *names: str, **settings: Any) -> Any:
+def longer(length: int, model_type: str, class_name: str, **settings: Any) -> Any:
     """A model that is given whole sentences of this length."""
-    model, _ = build(*names, **settings)
+    model, _ = made(model_type, class_name, **settings)
     return model, Keywords(input_ids=text(length), attention_mask=ones(length))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.entry import Builder, Family, Keywords, Lazy, Through, first_taken
+from zoo.entry import Builder, Family, Keywords, Lazy, Through, empty_as_nan, first_taken
 from zoo.inputs import images, tokens, vectors
 
 TIMM = [
@@ -524,7 +524,7 @@ MODELS: Family = {
             tokens(),
         ),
         "CoCa": lambda: (
-            Lazy("open_clip.coca_model").CoCa(
+            empty_as_nan()(Lazy("open_clip.coca_model").CoCa)(
                 embed_dim=32,
                 multimodal_cfg=CLIP_TEXT,
                 text_cfg=CLIP_TEXT | dict(embed_cls=True, output_tokens=True),
