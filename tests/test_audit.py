@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections import UserDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -1265,3 +1265,65 @@ def test_modules_under_torch_func():
             return torch.func.vmap(one)(dict(zip(self.names, self.stacked))).mean(0)
 
     assert kinds(Ensemble(), rows(8)) == set()
+
+
+class FlushesOnEval(nn.Module):
+    """As the memory of a temporal graph network: entering eval mode moves it, a call does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+        self.register_buffer("memory", torch.zeros(8, 4))
+
+    def forward(self, rows):
+        return self.memory[rows]
+
+    def train(self, mode=True):
+        if self.training and not mode:
+            self.memory = self.cell(torch.ones(8, 4), self.memory).detach()
+        return super().train(mode)
+
+
+def test_what_entering_eval_mode_moves_is_not_said_to_move_at_a_call():
+    kinds = [finding.kind for finding in audit(FlushesOnEval(), torch.arange(6)).findings]
+    assert kinds == ["eval-not-followed"]
+
+
+class RefusesChanges(OrderedDict):
+    def update(self, *args, **kwargs):
+        raise Exception("You cannot use ``update`` on a FrozenDict instance.")
+
+    def clear(self):
+        raise Exception("nor ``clear``")
+
+
+def test_a_configuration_that_refuses_changes_is_left_alone():
+    net = nn.Sequential(nn.Linear(4, 4))
+    net.config = RefusesChanges()
+    OrderedDict.__setitem__(net.config, "width", 4)
+    assert not audit(net, torch.randn(4, 4)).findings and dict(net.config) == {"width": 4}
+
+
+class Keypoints(nn.Module):
+    """Scores that tie but for rounding decide an order; part of the answer is float32 for ever."""
+
+    def __init__(self, copyable):
+        super().__init__()
+        column = torch.randn(512, 1)
+        self.weight = nn.Parameter(column + 1e-7 * torch.randn(512, 400))
+        self.register_buffer("places", torch.rand(400))
+        if not copyable:
+            self.names = {"a": 1}.keys()
+
+    def forward(self, x):
+        scores = x @ self.weight
+        return self.places[scores.argsort(dim=-1, descending=True)], scores.float()
+
+
+@pytest.mark.parametrize("copyable", [True, False])
+def test_scores_that_tie_but_for_rounding_are_no_finding(copyable):
+    torch.manual_seed(0)
+    model, x = Keypoints(copyable), torch.randn(6, 512)
+    before = model.weight.detach().clone()
+    assert not audit(model, x).findings
+    assert torch.equal(model.weight, before)

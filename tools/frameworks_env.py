@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from set_up import pinned, put_on_path
@@ -36,20 +37,42 @@ NEEDED = (
 
 def main() -> None:
     """Make it, unless it is there and as listed."""
-    mark = FOLDER / "made-from"
-    listed = LISTED.read_text() + (ROOT / "requirements.txt").read_text()
+    if not make(FOLDER, NEEDED, {LISTED: []}):
+        print("Some frameworks could not be installed: the tests of them are skipped.")
+
+
+def make(folder: Path, needed: Sequence[str], lists: Mapping[Path, Sequence[str]]) -> bool:
+    """Make an environment beside the book's, unless it is there and made from these lists.
+
+    Parameters
+    ----------
+    folder
+        The environment.
+    needed
+        Packages in the versions of the book's own.
+    lists
+        Files of further requirements, each with its options of ``pip install``.
+
+    Returns
+    -------
+    bool
+        Whether everything in the lists could be installed.
+    """
+    mark = folder / "made-from"
+    listed = "".join(path.read_text() for path in (*lists, ROOT / "requirements.txt"))
     digest = hashlib.sha256(listed.encode()).hexdigest()
     if mark.exists() and mark.read_text() == digest:
-        return
-    print("Installing the frameworks into .venv-frameworks (minutes, once) ...", flush=True)
-    venv.create(FOLDER, with_pip=True, clear=True)
-    python = str(FOLDER / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+        return True
+    print(f"Installing packages into {folder.name} (minutes, once) ...", flush=True)
+    venv.create(folder, with_pip=True, clear=True)
+    python = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, *map(pinned, NEEDED)], check=True)
-    if subprocess.run([*install, "-r", str(LISTED)]).returncode:
-        print("Some frameworks could not be installed: the tests of them are skipped.")
+    subprocess.run([*install, *map(pinned, needed)], check=True)
+    commands = [[*install, *options, "-r", str(path)] for path, options in lists.items()]
+    complete = not any([subprocess.run(command).returncode for command in commands])
     put_on_path(python, str(ROOT))
     mark.write_text(digest)
+    return complete
 
 
 if __name__ == "__main__":

@@ -268,9 +268,13 @@ def _holds_the_same(value: Any, contents: Any) -> bool:
         return False
     if isinstance(value, list):
         return all(map(operator.is_, value, contents))
-    return all(map(operator.is_, value.values(), contents.values())) and list(value) == list(
-        contents
-    )
+    return _holds_all(value, contents)
+
+
+def _holds_all(value: Mapping[Any, Any], contents: dict[Any, Any]) -> bool:
+    """Whether a mapping holds the very objects that it held, in the same order."""
+    same_keys = list(value.keys()) == list(contents)
+    return same_keys and all(map(operator.is_, value.values(), contents.values()))
 
 
 def tensors_of(root: nn.Module) -> list[Tensor]:
@@ -300,9 +304,13 @@ def _restore_contents(value: Any, contents: Any) -> None:
     if isinstance(value, MutableSequence):
         value.clear()
         value.extend(contents)
-    elif isinstance(value, (MutableMapping, set)):
+    elif isinstance(value, set) or (
+        isinstance(value, MutableMapping) and not _holds_all(value, contents)
+    ):
         value.clear()
         value.update(contents)
+    elif isinstance(value, MutableMapping):
+        return  # one that refuses changes, as the configurations of diffusers, has had none
     elif isinstance(value, GENERATORS):
         set_state(value, contents)
     elif isinstance(value, np.ndarray):

@@ -73,19 +73,23 @@ def _in_double(rerun: RerunModel, again: Trial) -> float | None:
 def _noise(rerun: RerunModel, base: Any, eps: float) -> float:
     """How far the answer moves when every weight moves by a rounding error."""
     model = rerun.pristine_copy()
-    if model is rerun.model:
-        return eps  # its own weights are not touched
     put_in_mode(model, False)
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                signs = torch.rand(parameter.shape, generator=generator).to(parameter.device)
-                parameter.mul_(1 + (4 * eps * (signs - 0.5)).to(parameter.dtype))
+    # A model that cannot be copied is asked itself, and gets its own weights back to the bit.
+    kept = [(p, p.detach().clone()) for p in model.parameters()] if model is rerun.model else []
     try:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.is_floating_point():
+                    signs = torch.rand(parameter.shape, generator=generator).to(parameter.device)
+                    parameter.mul_(1 + (4 * eps * (signs - 0.5)).to(parameter.dtype))
         output = rerun.run(training=False, seed=1, model=model).output
     except Exception:
         return eps
+    finally:
+        with torch.no_grad():
+            for parameter, value in kept:
+                parameter.copy_(value)
     return max(eps, relative_gap(base, output))
 
 
