@@ -1,5 +1,6 @@
 """What depends on where the book is published comes from two variables, and from nothing else."""
 
+import gzip
 import os
 import re
 import subprocess
@@ -83,3 +84,32 @@ def test_the_pdf_is_tagged_and_has_contents_numbers_and_links(pdf):
     text = "".join(page.extract_text() for page in reader.pages)
     assert "Guessing would get 10" in text  # behind a prediction
     assert "super().forward(x)" in text  # in a folded solution
+
+
+@pytest.fixture(scope="module")
+def secrets():
+    """Lines of solutions and hidden tests, and the key of the concept test."""
+    from grading.assignment import Assignment, all_names
+
+    found = [(ROOT / "instructors" / "keys" / "concept_test_key.md").read_text().splitlines()[0]]
+    for name in all_names():
+        for task in Assignment.load(name).tasks:
+            found += [line.strip() for line in task.code.splitlines() if len(line.strip()) > 50][:3]
+    return found
+
+
+def test_no_solution_hidden_test_or_key_is_in_the_site_or_its_search(published, secrets):
+    for path in published.rglob("*"):
+        if path.is_file() and path.suffix in {".html", ".md", ".txt", ".ipynb", ".json", ".js"}:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert not any(secret in text for secret in secrets), path
+    for path in (published / "pagefind").rglob("*.pf_fragment"):
+        text = gzip.decompress(path.read_bytes()).decode()
+        assert "concept_test" not in text and "points_for" not in text, path
+
+
+def test_the_public_branch_loses_solutions_and_keys():
+    workflow = (ROOT / ".github" / "workflows" / "publish.yml").read_text()
+    removed = re.search(r"git rm -r --quiet (.+)", workflow)[1].split()
+    assert {"instructors/assignments", "instructors/keys"} <= set(removed)
+    assert all((ROOT / path).exists() for path in removed)

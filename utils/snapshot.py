@@ -315,6 +315,6 @@ def _restore_contents(value: Any, contents: Any) -> None:
         set_state(value, contents)
     elif isinstance(value, np.ndarray):
         value[...] = contents
-    elif contents is not None and vars(value) != contents:
+    elif contents is not None and not _holds_all(vars(value), contents):
         vars(value).clear()
         vars(value).update(contents)

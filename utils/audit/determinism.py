@@ -189,8 +189,9 @@ class ThreeCalls:
         """Make the calls; False where a later one fails, which is said."""
         put_in_mode(self._model, False)
         rerun = self._context.rerun
-        if self._like is not None:  # what entering eval mode changes is not changed by a call
-            self._states[0] = own_state(self._model, self._like, rerun.unchanged())
+        # What entering eval mode changes is not changed by a call.
+        same = rerun.unchanged() if self._like else ()
+        self._states[0] = own_state(self._model, self._like, same)
         for inputs in (other_values((rerun.args, rerun.kwargs)), None, None):
             if len(self.outputs) == 2 and self.left_alone():
                 break

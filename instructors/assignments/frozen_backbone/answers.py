@@ -266,7 +266,7 @@ class FineTuned(nn.Module):
         return self.head(self.backbone(x))
 """
         },
-        {"test-model": 1},
+        {"test-model": 0.5},
     ),
     "the loop thaws": (
         {

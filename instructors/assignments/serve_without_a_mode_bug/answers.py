@@ -127,7 +127,6 @@ def in_batches(model, requests, largest):
     return [answers[n] for n in range(len(requests))]
 """,
 }
-# Rows one by one are dear, and right: a batch is put together for its size only.
 ON_A_CLASS = {
     "load": """
 def load(source, make_model):
@@ -196,7 +195,31 @@ def in_batches(model, requests, largest):
     return [next(scores) if error is None else error for error in errors]
 """,
 }
-RIGHT = {"checked first": CHECKED_FIRST, "by hand": BY_HAND, "on a class": ON_A_CLASS}
+# Dear, and right: each request has a copy of the model, under a lock.
+COPIES = {
+    **CHECKED_FIRST,
+    "answer": CHECK
+    + """
+import copy
+import threading
+
+lock = threading.Lock()
+
+
+def answer(model, rows):
+    check(rows)
+    with lock, torch.inference_mode():
+        if any(module.training for module in model.modules()):
+            raise RuntimeError("train mode")
+        return copy.deepcopy(model)(rows)
+""",
+}
+RIGHT = {
+    "checked first": CHECKED_FIRST,
+    "by hand": BY_HAND,
+    "on a class": ON_A_CLASS,
+    "copies": COPIES,
+}
 
 
 def changed(name, old, new):
@@ -229,33 +252,16 @@ WRONG = {
         changed("answer", "@torch.inference_mode()", "@torch.no_grad()"),
         {"test-answer": 0.5},
     ),
-    "gradients off around the server, not in its threads": (
+    "inference mode in the main thread alone": (
         {
             "answer": CHECK
             + """
-torch.set_grad_enabled(False)
-
-
 def answer(model, rows):
     check(rows)
     if any(m.training for m in model.modules()):
         raise RuntimeError("train mode")
-    return model(rows)
-
-
-answer_in_main = answer
-
-
-def answer(model, rows):
-    torch.set_grad_enabled(threading.current_thread() is not threading.main_thread())
-    try:
-        return answer_in_main(model, rows)
-    finally:
-        torch.set_grad_enabled(True)
-
-
-import threading
-torch.set_grad_enabled(True)
+    with torch.inference_mode(threading.current_thread() is threading.main_thread()):
+        return model(rows)
 """
         },
         {"test-answer": 1.5},
@@ -364,7 +370,7 @@ def in_batches(model, requests, largest):
             "    out, groups = [], []",
             "    requests = sorted(requests, key=len)\n    out, groups = [], []",
         ),
-        {"test-batches": 3.5},
+        {"test-batches": 2.5},
     ),
 }
 # Right on the public checks alone.
