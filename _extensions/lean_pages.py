@@ -188,7 +188,7 @@ def write_bundles(app: Sphinx, error: Exception | None) -> None:
         # The label that myst-nb gives a folded cell is not the text that one reads and speaks.
         page = page.replace(' aria-label="Toggle hidden content"', "")
         # Deprecated in ARIA 1.3, and not allowed on what docutils writes.
-        page = page.replace(' role="doc-biblioentry"', "")
+        page = page.replace(' role="doc-biblioentry"', ' role="listitem"')
         page = WORD_IN_CODE.sub(r"\1", page)
         path.write_text(let_figures_wait(page, path.parent))
 
