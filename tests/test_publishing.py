@@ -94,7 +94,8 @@ def secrets():
     found = [(ROOT / "instructors" / "keys" / "concept_test_key.md").read_text().splitlines()[0]]
     for name in all_names():
         for task in Assignment.load(name).tasks:
-            found += [line.strip() for line in task.code.splitlines() if len(line.strip()) > 50][:3]
+            lines = [line.strip() for line in task.code.splitlines()]
+            found += [line for line in lines if "lambda a:" in line and len(line) > 40][:3]
     return found
 
 
