@@ -16,7 +16,7 @@ GRADING := PYTHONPATH=instructors:tools $(BIN)/python -m grading
 NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
 
 .PHONY: help book test test-fast test-site test-portable test-seeds test-properties test-frameworks \
-	browser lab serve pdf chapters benchmark assignments grade zoo clean
+	browser lab serve pdf chapters benchmark assignments grade slides zoo clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -88,6 +88,9 @@ assignments: $(READY)  ## What students get, as zips in _build/assignments (VARI
 grade: $(READY)  ## Grade a folder: make grade ASSIGNMENT=name SUBMISSIONS=folder (VARIANT=2, BOOK=address)
 	@$(if $(and $(ASSIGNMENT),$(SUBMISSIONS)),,$(error say ASSIGNMENT=name and SUBMISSIONS=folder))
 	@$(GRADING) grade $(ASSIGNMENT) $(SUBMISSIONS) --variant $(VARIANT) $(if $(BOOK),--book $(BOOK))
+
+slides: $(READY)  ## Slides of the chapters in _build/slides (ONLY=chapters/02_dropout.ipynb)
+	@$(BIN)/python tools/make_slides.py $(ONLY)
 
 zoo:  ## Audit the public models again, in an environment of its own (about an hour)
 	@$(PYTHON) tools/zoo_env.py
