@@ -98,7 +98,7 @@ def proportion_interval(successes: int, trials: int, *, confidence: float = 0.95
     References
     ----------
     Wilson, E. B. (1927). Probable inference, the law of succession, and statistical inference.
-    Journal of the American Statistical Association 22. https://doi.org/10.2307/2276774
+    Journal of the American Statistical Association 22. https://doi.org/10.1080/01621459.1927.10502953
 
     Examples
     --------
