@@ -247,7 +247,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _above(*paths: str) -> list[str]:
     """The folders that these lie in, from the root down; bubblewrap would make them private."""
     above = {str(parent) for path in paths for parent in Path(path).parents} - {"/"}
-    return sorted(above - {"/usr", "/lib", "/bin"})
+    return sorted(above - {"/usr", "/lib", "/bin", "/tmp"})
 
 
 _USERS = itertools.count(200_000)
@@ -281,6 +281,8 @@ def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
         words += ["--unshare-all", "--cap-drop", "ALL"]
     else:
         words += [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
+    # First, since Python itself may lie below /tmp.
+    words += ["--bind", str(folder / "tmp"), "/tmp"]
     for path in _above(sys.prefix, sys.base_prefix, "/package/boxed", "/etc/alternatives"):
         words += ["--perms", "0755", "--dir", path]
     for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/ld.so.cache"):
@@ -289,7 +291,7 @@ def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
     for prefix in sorted({sys.prefix, sys.base_prefix}):
         if not prefix.startswith("/usr/"):
             words += ["--ro-bind", prefix, prefix]
-    words += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]
+    words += ["--proc", "/proc", "--dev", "/dev"]
     words += ["--ro-bind", str(package), f"/package/{package.name}"]
     # What is written counts as a file of the box: no memory disguised as a file system.
     words += ["--bind", str(folder), "/box", "--remount-ro", "/dev", "--remount-ro", "/"]
