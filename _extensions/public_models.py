@@ -80,8 +80,8 @@ def _summary(found: dict[str, Any], rows: list[Row]) -> str:
     return (
         f"<p>{len(audited)} models of {packages} packages, with PyTorch {found['torch']}, on "
         f"{found['date']}: {len(audited) - with_findings} without a finding, {with_findings} with "
-        f"{findings}, which are {len(rows)} different ones; {mistakes} of these are mistakes. "
-        f"Of all that was tried: {escape(others)}.</p>"
+        f"{findings} findings. With repeats counted once these are {len(rows)}: {mistakes} mistakes, "
+        f"{len(rows) - mistakes} by design. Of all that was tried: {escape(others)} of time.</p>"
     )
 
 
