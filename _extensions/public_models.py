@@ -80,8 +80,9 @@ def _summary(found: dict[str, Any], rows: list[Row]) -> str:
     return (
         f"<p>{len(audited)} models of {packages} packages, with PyTorch {found['torch']}, on "
         f"{found['date']}: {len(audited) - with_findings} without a finding, {with_findings} with "
-        f"{findings} findings. With repeats counted once these are {len(rows)}: {mistakes} mistakes, "
-        f"{len(rows) - mistakes} by design. Of all that was tried: {escape(others)} of time.</p>"
+        f"{findings} findings. With repeats counted once these are {len(rows)}: {mistakes} "
+        f"mistakes, {len(rows) - mistakes} by design. "
+        f"Of all that was tried: {escape(others)} of time.</p>"
     )
 
 
