@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 UNUSED = ("pagefind-ui", "pagefind-modular-ui", "pagefind-component-ui", "pagefind-highlight")
 SYMPTOMS = "what_is_going_wrong"
+NOT_INDEXED = {"errata", "name_index", "bibliography"}
+"""Pages that repeat the words of others: a search leads to those."""
 CLOSING = ("what-you-can-say-now", "check-yourself", "exercises", "where-to-go-next", "sources")
 LEFT_OUT = ".headerlink, annotation, script, style, svg, [data-pagefind-ignore]"
 
@@ -40,6 +42,8 @@ async def _index(site: Path) -> None:
     config = IndexConfig(output_path=str(site / "pagefind"))
     async with PagefindIndex(config=config) as index:
         for path in sorted(site.rglob("*.html")):
+            if path.stem in NOT_INDEXED:
+                continue
             page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
             article = page.select_one("[data-pagefind-body]")
             # The headings of the page of symptoms are in the words of those who ask.
