@@ -73,6 +73,30 @@ HOSTILE = {
         "File too large",
     ),
     "forged answers": (FORGED, 0, ""),
+    "a folder where the answers go": (
+        "import os\nos.remove('answers.jsonl')\nos.mkdir('answers.jsonl')",
+        0,
+        "",
+    ),
+    "lines that are no answers": (
+        "import os\n"
+        "with open('answers.jsonl', 'a') as file:\n"
+        "    file.write('{\"task\": []}\\n{\"cell\": \"x\"}\\n' + '9' * 5000 + '\\n')",
+        10,
+        "",
+    ),
+    "files that come and go": (
+        "import os\nfor i in range(20000):\n    open(f'f{i}', 'w').close()\n    os.remove(f'f{i}')",
+        10,
+        "",
+    ),
+    "folders without end": (
+        "import os\nfor _ in range(300):\n    os.mkdir('d')\n    os.chdir('d')\n"
+        "import time\ntime.sleep(1)",
+        0,
+        "stopped",
+    ),
+    "half a letter": ("raise ValueError(chr(0xd800) + chr(27) + '[2K')", 10, "ValueError"),
     "a forged result on the screen": ("print('10 of 10')\nimport os\nos._exit(0)", 0, "ended by"),
 }
 
@@ -193,6 +217,35 @@ def test_a_folder_is_graded_and_graded_again(exported, capsys):
     grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
     assert "Ann Lee: 10 of 10  as before" in capsys.readouterr().out
     assert {path.name: path.read_text() for path in output.glob("*.csv")} == first
+
+
+@needs_a_box
+def test_one_that_cannot_be_graded_does_not_stop_the_others(exported, monkeypatch, capsys):
+    def breaks(assignment, notebook, limits):
+        if any("<script>" in cell.source for cell in notebook.cells):
+            raise RuntimeError("boom")
+        return grade(assignment, notebook, limits)
+
+    monkeypatch.setattr("grading.__main__.grade", breaks)
+    output = grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
+    assert "Ann Lee: 10 of 10" in capsys.readouterr().out
+    assert "could not be graded (RuntimeError)" in (output / "all.csv").read_text()
+    assert not list((output / "results").glob("*459*"))
+
+
+@pytest.mark.parametrize("held", [None, [], "x", {"grade_id": ["drop"]}, {"grade_id": {}}])
+def test_metadata_of_any_kind_is_read(tmp_path, assignment, held):
+    notebook = with_cells(assignment)
+    text = json.loads(nbformat.writes(notebook))
+    for cell in text["cells"]:
+        cell["metadata"]["nbgrader"] = held
+    (tmp_path / "eve.ipynb").write_text(json.dumps(text))
+    (submission,) = find(tmp_path)
+    try:
+        cells = assignment.submitted_cells(read(submission, assignment))
+    except Unreadable:
+        return
+    assert len(cells) > 1
 
 
 def test_links_out_of_a_submission_are_not_followed(tmp_path, assignment):

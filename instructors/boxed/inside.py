@@ -1,8 +1,9 @@
 """What runs in the box: a submission's cells, then the questions put to its functions.
 
 Reads a line of JSON from standard input (the cells), runs them, then reads a second one (the
-questions: they are not here while the cells run). Answers go to a file, a line each. The process
-is the submission's as much as ours: whatever is in that file is treated as the word of a stranger.
+questions, which a cell can read first: they hold inputs and no answers). Answers go to a file, a
+line each. The process is the submission's as much as ours: whatever is in that file is treated as
+the word of a stranger.
 """
 
 from __future__ import annotations

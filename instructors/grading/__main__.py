@@ -14,7 +14,7 @@ from set_up import pinned
 
 from .assignment import ASSIGNMENTS, Assignment, all_names
 from .box import Limits, isolation
-from .marking import Graded, grade, not_graded
+from .marking import Graded, grade, not_graded, printable
 from .results import BOOK, write_page, write_tables
 from .submissions import Submission, Unreadable, find, read
 
@@ -58,11 +58,18 @@ def grade_folder(name: str, variant: int, folder: Path, limits: Limits, book: st
         raise SystemExit(f"Two submissions under one name: {', '.join(doubled)}")
 
     def one(submission: Submission) -> tuple[Submission, Graded]:
-        graded, kept = _graded(submission, assignment, output, limits)
-        page = output / "feedback" / f"{submission.key}.html"
-        write_page(page, submission, assignment, graded, book)
+        try:
+            graded, kept = _graded(submission, assignment, output, limits)
+            page = output / "feedback" / f"{submission.key}.html"
+            write_page(page, submission, assignment, graded, book)
+        except Exception as error:  # one of them must not stop the others; it is not kept
+            reason = f"It could not be graded ({type(error).__name__}): look at it by hand."
+            graded, kept = not_graded(assignment, reason), False
         note = "as before" if kept else "; ".join(graded.remarks)[:90]
-        print(f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}", flush=True)
+        print(
+            f"  {printable(submission.student)}: {graded.points:g} of {graded.out_of:g}  {note}",
+            flush=True,
+        )
         return submission, graded
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
@@ -87,6 +94,8 @@ def _graded(
         graded = grade(assignment, read(submission, assignment), limits)
     except Unreadable as problem:
         graded = not_graded(assignment, str(problem))
+    if any("was stopped" in remark for remark in graded.remarks):
+        return graded, False  # of a crowded machine, perhaps: asked again by the next run
     unfinished = kept.with_suffix(".part")
     unfinished.write_text(graded.to_json(), encoding="utf-8")
     unfinished.replace(kept)

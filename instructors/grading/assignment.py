@@ -167,7 +167,8 @@ def all_names() -> list[str]:
 
 
 def _grader(cell: NotebookNode) -> dict[str, Any]:
-    return cell.metadata.get("nbgrader", {}) if isinstance(cell.metadata, dict) else {}
+    held = cell.metadata.get("nbgrader") if isinstance(cell.metadata, dict) else None
+    return held if isinstance(held, dict) else {}
 
 
 def _id(cell: NotebookNode) -> str:

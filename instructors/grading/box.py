@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from pathlib import Path
 import psutil
 
 MEGABYTE = 1024**2
+MOST_FILES, MOST_FOLDERS_DEEP = 5000, 50
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def isolation() -> str:
 @contextlib.contextmanager
 def box(limits: Limits) -> Iterator[Box]:
     """A folder and, where root grades, a user of its own for one submission."""
-    with tempfile.TemporaryDirectory(prefix="submission-") as folder:
+    with tempfile.TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True) as folder:
         yield Box(Path(folder), limits)
 
 
@@ -155,9 +158,12 @@ class Box:
             handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return ""
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            return ""
         with os.fdopen(handle, "rb") as file:
             about = os.fstat(file.fileno())
-            if not os.path.isfile(f"/proc/self/fd/{file.fileno()}") or about.st_size > most:
+            if about.st_size > most:
                 return ""
             return file.read().decode("utf-8", "replace")
 
@@ -177,6 +183,14 @@ class Box:
 
     def _watch_over(self) -> None:
         ours: dict[int, psutil.Process] = {}
+        try:
+            self._wait_for_a_limit(ours)
+        except Exception as error:  # whatever happens here, nothing runs on unwatched
+            self._over = f"it could not be watched ({type(error).__name__})"
+        finally:
+            self._kill(ours)
+
+    def _wait_for_a_limit(self, ours: dict[int, psutil.Process]) -> None:
         while self.process.poll() is None and not self._over:
             memory = threads = 0
             for process in self._family():
@@ -193,11 +207,13 @@ class Box:
                 self._over = f"it used more than {self.limits.memory // MEGABYTE} MB of memory"
             elif threads > self.limits.processes:
                 self._over = f"it started more than {self.limits.processes} processes or threads"
-            elif sum(f.stat().st_size for f in _files(self.folder)) > 4 * self.limits.file:
-                self._over = f"it wrote more than {4 * self.limits.file // MEGABYTE} MB"
+            elif _written(self.folder) > 4 * self.limits.file:
+                self._over = (
+                    f"it wrote more than {4 * self.limits.file // MEGABYTE} MB, or "
+                    f"{MOST_FILES} files"
+                )
             else:
                 time.sleep(0.05)
-        self._kill(ours)
 
     def _family(self) -> list[psutil.Process]:
         try:
@@ -236,12 +252,25 @@ def _threads_of_this_user() -> int:
     return count
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = Path(root, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
+def _written(folder: Path) -> float:
+    """Bytes of the files in a folder; infinitely many if there are too many or too deep ones.
+
+    Files come and go while this looks, and folders may be nested without end.
+    """
+    size, count, waiting = 0.0, 0, [(str(folder), 0)]
+    while waiting:
+        path, depth = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            for entry in entries:
+                count += 1
+                if count > MOST_FILES or depth > MOST_FOLDERS_DEEP:
+                    return math.inf
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, depth + 1))
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
+    return size
 
 
 def _above(*paths: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +12,7 @@ from nbformat import NotebookNode
 
 from .assignment import Assignment
 
-MOODLE = re.compile(
-    r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$"
-)
+MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
 CANVAS = re.compile(r"(?P<name>[^_]+)(?:_LATE)?_(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+)$")
 LARGEST = 20_000_000
 """Most bytes of a notebook that is opened."""
@@ -72,7 +69,7 @@ def find(folder: Path) -> list[Submission]:
         raise NotADirectoryError(f"submissions: {folder} is not a folder")
     found: dict[tuple[str, str, str], list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__")) or path.is_symlink():
+        if path.name.startswith((".", "__")) or path.is_symlink() or not _is_usual(path):
             continue
         files = sorted(_ordinary(path)) if path.is_dir() else [path]
         found.setdefault(_whose(path), []).extend(files)
@@ -99,12 +96,8 @@ def read(submission: Submission, assignment: Assignment) -> NotebookNode:
         try:
             notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
             sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-            reason = "no JSON" if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            problems.append(f"{path.name} is not a notebook ({reason})")
-            continue
-        except nbformat.ValidationError:
-            problems.append(f"{path.name} is not a valid notebook")
+        except Exception as error:  # a stranger's file may be wrong in any way
+            problems.append(f"{path.name} is not a notebook ({type(error).__name__})")
             continue
         if all(isinstance(source, str) for source in sources):
             readable.append(notebook)
@@ -116,8 +109,9 @@ def read(submission: Submission, assignment: Assignment) -> NotebookNode:
 def _likeness(notebook: NotebookNode, assignment: Assignment) -> int:
     """How many of its cells are those of the assignment."""
     ids = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in assignment.notebook.cells}
-    theirs = [cell.get("metadata", {}).get("nbgrader", {}) for cell in notebook.cells]
-    return sum(isinstance(one, dict) and one.get("grade_id") in ids - {None} for one in theirs)
+    theirs = [cell.get("metadata", {}).get("nbgrader") for cell in notebook.cells]
+    named = [one.get("grade_id") for one in theirs if isinstance(one, dict)]
+    return sum(isinstance(name, str) and name in ids for name in named)
 
 
 def _whose(path: Path) -> tuple[str, str, str]:
@@ -127,6 +121,10 @@ def _whose(path: Path) -> tuple[str, str, str]:
     if match := CANVAS.match(path.name):
         return match["name"], "Canvas", match["id"]
     return name, "folder", ""
+
+
+def _is_usual(path: Path) -> bool:
+    return path.is_dir() or path.is_file()
 
 
 def _ordinary(folder: Path) -> Iterator[Path]:
