@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -38,9 +37,7 @@ class AssignmentList(SphinxDirective):
             about = assignment.about
             lines += [f"**{about['title']}.** Goals: {'; '.join(about['goals'])}. What a wrong "
                       f"answer teaches: {'; '.join(about['teaches'])}.", ""]  # fmt: skip
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, source="assignment-list"), 0, container)
-        return [container]
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

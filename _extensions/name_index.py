@@ -9,9 +9,9 @@ from itertools import groupby
 from docutils import nodes
 from search_index import CLOSING
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
+from torch_names import Mention
 
 MESSAGES = "reference/messages"
 
@@ -63,11 +63,11 @@ def _entries(app: Sphinx, docname: str) -> Iterator[tuple[str, bool, list[nodes.
             yield name, False, [link]
     order = env.toctree_includes[env.config.root_doc]
     for name, places in getattr(env, "torch_mentions", {}).items():
-        places = [place for place in places if place[0] != docname and place[1] not in CLOSING]
-        places.sort(key=lambda place: order.index(place[0]) if place[0] in order else -1)
+        told = [place for place in places if place.page != docname and place.anchor not in CLOSING]
+        told.sort(key=lambda place: order.index(place.page) if place.page in order else -1)
         links = [
-            make_refnode(builder, docname, page, anchor, nodes.Text(_title(env, page, anchor)))
-            for page, anchor in places[:8]
+            make_refnode(builder, docname, place.page, place.anchor, nodes.Text(_titled(place)))
+            for place in told[:8]
         ]
         if links:
             yield name, True, links
@@ -82,14 +82,12 @@ def _messages(doctree: nodes.document) -> Iterator[str]:
             yield literal.astext()
 
 
-def _title(env: BuildEnvironment, page: str, anchor: str) -> str:
-    """The title of a section, with its chapter's number."""
-    chapter = re.search(r"/(\d\d)_", page)
-    for section in env.get_doctree(page).findall(nodes.section):
-        if anchor in section["ids"]:
-            title = section.next_node(nodes.title).astext()
-            return f"{int(chapter[1])}. {title}" if chapter and section.parent.parent else title
-    return env.titles[page].astext()
+def _titled(place: Mention) -> str:
+    """The title of a section, with its chapter's number, which the chapter's own has already."""
+    chapter = re.search(r"/(\d\d)_", place.page)
+    if chapter is None or place.title.startswith(f"{int(chapter[1])}. "):
+        return place.title
+    return f"{int(chapter[1])}. {place.title}"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

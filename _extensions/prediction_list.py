@@ -80,7 +80,7 @@ def _first_sentence(cells: list[dict[str, Any]]) -> str:
     """What the chapter says first about what came out."""
     text = next(("".join(c["source"]) for c in cells if c["cell_type"] == "markdown"), "")
     paragraph = text.split("\n\n")[0]
-    if paragraph.startswith(("#", "|", "<", "**Predict")):
+    if paragraph.startswith(("#", "|", "<", "**")):
         return ""
     return re.sub(r":$", ".", _plain(re.split(r"(?<=[.?!]) ", paragraph)[0]))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -35,16 +36,12 @@ RECEIVER = re.compile(r"(?:model|net|module|optimizer|loss|backbone|encoder|laye
 
 def name_in(literal: str, spellings: dict[str, str]) -> str | None:
     """The full name that a piece of inline code stands for, if it is one of PyTorch's."""
-    code = literal.removeprefix("with ").removeprefix("@").rstrip(":")
-    word = re.match(r"[\w.]+", RECEIVER.sub("", code, count=1))
-    if word is None:
+    code = RECEIVER.sub("", literal.removeprefix("with ").removeprefix("@").rstrip(":"), count=1)
+    found = re.fullmatch(r"([\w.]+)(\(.*\))?", code)
+    if found is None:
         return None
-    rest = RECEIVER.sub("", code, count=1)[word.end() :]
-    if rest and not re.fullmatch(r"\(.*\)", rest):
-        return None
-    if rest and word[0] in CALLED:
-        return CALLED[word[0]]
-    return spellings.get(word[0])
+    word, call = found.groups()
+    return CALLED[word] if call and word in CALLED else spellings.get(word)
 
 
 def spellings_of(names: dict[str, str]) -> dict[str, str]:
@@ -63,8 +60,16 @@ def spellings_of(names: dict[str, str]) -> dict[str, str]:
     return spelt
 
 
-def addresses(env: BuildEnvironment) -> dict[str, str]:
-    """Each name of the inventory with its address, also those under a second name."""
+class Names(NamedTuple):
+    """What the inventory knows: the address of each name, and the names by their spellings."""
+
+    addresses: dict[str, str]
+    spellings: dict[str, str]
+
+
+@cache
+def names_of(env: BuildEnvironment) -> Names:
+    """Read the inventory, once for all pages; some names are in use under a second one."""
     inventory = InventoryAdapter(env).main_inventory
     found = {
         name: item[2]
@@ -73,17 +78,29 @@ def addresses(env: BuildEnvironment) -> dict[str, str]:
         for name, item in items.items()
     }
     in_use = {name: found.pop(documented) for name, documented in ALSO.items()}
-    return found | in_use
+    return Names(found | in_use, spellings_of(found | in_use))
+
+
+class Mention(NamedTuple):
+    """A section that names something of PyTorch's: its page, its anchor and its title."""
+
+    page: str
+    anchor: str
+    title: str
+
+
+def _title(section: nodes.section) -> str:
+    title = section.next_node(nodes.title)
+    return title.astext() if title else ""
 
 
 def link_names(app: Sphinx, doctree: nodes.document) -> None:
     """Link the first mention in each section."""
-    found = addresses(app.env)
-    spelt = spellings_of(found)
+    names = names_of(app.env)
     seen: set[tuple[str, str]] = set()
-    mentions = app.env.__dict__.setdefault("torch_mentions", {})
+    mentions: dict[str, list[Mention]] = app.env.__dict__.setdefault("torch_mentions", {})
     for literal in list(doctree.findall(nodes.literal)):
-        name = name_in(literal.astext(), spelt)
+        name = name_in(literal.astext(), names.spellings)
         section = around(literal, nodes.section)
         if name is None or section is None or around(literal, nodes.reference, nodes.title):
             continue
@@ -91,8 +108,9 @@ def link_names(app: Sphinx, doctree: nodes.document) -> None:
         if (name, anchor) in seen:
             continue
         seen.add((name, anchor))
-        mentions.setdefault(name, []).append((app.env.docname, anchor))
-        link = nodes.reference("", "", refuri=found[name], internal=False, classes=["torch-name"])
+        mentions.setdefault(name, []).append(Mention(app.env.docname, anchor, _title(section)))
+        address = names.addresses[name]
+        link = nodes.reference("", "", refuri=address, internal=False, classes=["torch-name"])
         literal.parent.replace(literal, link)
         link += literal
 
@@ -106,16 +124,15 @@ def link_code(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
     """Link the first mention of a name in the code of a page."""
-    found = addresses(app.env)
-    spelt = spellings_of(found)
+    names = names_of(app.env)
     seen: set[str] = set()
 
     def linked(match: re.Match[str]) -> str:
-        name = spelt.get(re.sub(r"<[^>]+>", "", match[0]))
+        name = names.spellings.get(re.sub(r"<[^>]+>", "", match[0]))
         if name is None or name in seen:
             return match[0]
         seen.add(name)
-        return f'<a class="torch-name" href="{found[name]}">{match[0]}</a>'
+        return f'<a class="torch-name" href="{names.addresses[name]}">{match[0]}</a>'
 
     if "body" in context:
         context["body"] = NAME_IN_CODE.sub(linked, context["body"])

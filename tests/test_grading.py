@@ -248,6 +248,15 @@ def test_metadata_of_any_kind_is_read(tmp_path, assignment, held):
     assert len(cells) > 1
 
 
+def test_a_name_in_another_encoding_is_written_somehow(tmp_path, assignment):
+    text = nbformat.writes(with_cells(assignment)).encode()
+    with open(os.fsencode(tmp_path) + b"/J\xfcrgen_5_6_work.ipynb", "wb") as file:
+        file.write(text)
+    (submission,) = find(tmp_path)
+    assert submission.student.encode().startswith(b"J") and submission.number == "5"
+    assert read(submission, assignment).cells
+
+
 def test_links_out_of_a_submission_are_not_followed(tmp_path, assignment):
     secret = tmp_path / "secret.ipynb"
     secret.write_text(nbformat.writes(assignment.notebook))

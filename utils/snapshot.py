@@ -263,18 +263,17 @@ class _Kept:
 
 
 def _holds_the_same(value: Any, contents: Any) -> bool:
-    """Whether a list or a dict holds the very objects that it held."""
-    if type(value) not in (dict, list, OrderedDict) or len(value) != len(contents):
+    """Whether a list, a mapping or an object holds the very objects that it held, in order.
+
+    What does is left alone: a mapping may refuse changes, as the configurations of diffusers do.
+    """
+    if isinstance(value, MutableSequence):
+        return len(value) == len(contents) and all(map(operator.is_, value, contents))
+    if isinstance(value, GENERATORS) or not isinstance(contents, dict):
         return False
-    if isinstance(value, list):
-        return all(map(operator.is_, value, contents))
-    return _holds_all(value, contents)
-
-
-def _holds_all(value: Mapping[Any, Any], contents: dict[Any, Any]) -> bool:
-    """Whether a mapping holds the very objects that it held, in the same order."""
-    same_keys = list(value.keys()) == list(contents)
-    return same_keys and all(map(operator.is_, value.values(), contents.values()))
+    held = value if isinstance(value, MutableMapping) else vars(value)
+    same_keys = list(held.keys()) == list(contents)
+    return same_keys and all(map(operator.is_, held.values(), contents.values()))
 
 
 def tensors_of(root: nn.Module) -> list[Tensor]:
@@ -304,17 +303,13 @@ def _restore_contents(value: Any, contents: Any) -> None:
     if isinstance(value, MutableSequence):
         value.clear()
         value.extend(contents)
-    elif isinstance(value, set) or (
-        isinstance(value, MutableMapping) and not _holds_all(value, contents)
-    ):
+    elif isinstance(value, (MutableMapping, set)):
         value.clear()
         value.update(contents)
-    elif isinstance(value, MutableMapping):
-        return  # one that refuses changes, as the configurations of diffusers, has had none
     elif isinstance(value, GENERATORS):
         set_state(value, contents)
     elif isinstance(value, np.ndarray):
         value[...] = contents
-    elif contents is not None and not _holds_all(vars(value), contents):
+    elif contents is not None:
         vars(value).clear()
         vars(value).update(contents)

@@ -49,9 +49,9 @@ def from_plain(value: Any) -> Any:
             shape, held, dtype = value["shape"], value["held"], value["dtype"]
             if held not in DTYPES or dtype not in DTYPES or len(shape) > 8:
                 raise ValueError(f"a tensor of {dtype!r} in {len(shape)} dimensions")
-            array = np.frombuffer(base64.b64decode(value["data"]), dtype=value["held"])
-            tensor = torch.from_numpy(array.copy()).reshape(value["shape"])
-            return tensor.to(getattr(torch, value["dtype"]))
+            array = np.frombuffer(base64.b64decode(value["data"]), dtype=held)
+            tensor = torch.from_numpy(array.copy()).reshape(shape)
+            return tensor.to(getattr(torch, dtype))
         if value["kind"] == "list":
             return [from_plain(item) for item in value["items"]]
         if value["kind"] == "dict":

@@ -14,7 +14,7 @@ from set_up import pinned
 
 from .assignment import ASSIGNMENTS, Assignment, all_names
 from .box import Limits, isolation
-from .marking import Graded, grade, not_graded, printable
+from .marking import Graded, grade, not_graded
 from .results import BOOK, write_page, write_tables
 from .submissions import Submission, Unreadable, find, read
 
@@ -67,7 +67,7 @@ def grade_folder(name: str, variant: int, folder: Path, limits: Limits, book: st
             graded, kept = not_graded(assignment, reason), False
         note = "as before" if kept else "; ".join(graded.remarks)[:90]
         print(
-            f"  {printable(submission.student)}: {graded.points:g} of {graded.out_of:g}  {note}",
+            f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}",
             flush=True,
         )
         return submission, graded

@@ -12,6 +12,7 @@ import copy
 import hashlib
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,29 +37,33 @@ class Task:
     @cached_property
     def questions(self) -> str:
         """The part of the hidden tests that a submission's process may see."""
-        tree = ast.parse(self.code)
-        kept = [statement for statement in tree.body if not self._is_ours(statement)]
+        return self._without(_is_for_nbgrader, _is_judgement)
+
+    @cached_property
+    def judgements(self) -> str:
+        """All of them but what is for nbgrader alone: run where nothing of a submission runs."""
+        return self._without(_is_for_nbgrader)
+
+    def _without(self, *kinds: Callable[[ast.stmt], bool]) -> str:
+        kept = [s for s in ast.parse(self.code).body if not any(kind(s) for kind in kinds)]
         return "\n".join(map(ast.unparse, kept))
 
-    @staticmethod
-    def _is_ours(statement: ast.stmt) -> bool:
-        names = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
-        stored = [
-            node.id
-            for node in ast.walk(statement)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        ]
-        if isinstance(statement, ast.FunctionDef):
-            stored = [statement.name]
-        ours = any(name == "marks" or name.startswith("expected") for name in stored)
-        return (
-            ours
-            or "points_for" in names
-            or (
-                isinstance(statement, ast.ImportFrom)
-                and (statement.module or "").startswith("grading")
-            )
-        )
+
+def _is_for_nbgrader(statement: ast.stmt) -> bool:
+    """The import of `points_for`, and its call."""
+    return "points_for" in ast.unparse(statement)
+
+
+def _is_judgement(statement: ast.stmt) -> bool:
+    """Whether a statement makes `marks`, or a name that starts with `expected`."""
+    made = [
+        node.id
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
+    if isinstance(statement, ast.FunctionDef):
+        made = [statement.name]
+    return any(name == "marks" or name.startswith("expected") for name in made)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -108,13 +109,13 @@ class Box:
 
     def start(self, command: list[str], package: Path) -> None:
         """Start the command; `package` is a package that it may read and import."""
-        home = "/box" if _bubblewrap() else str(self.folder)
+        home, imported = ("/box", "/package") if _bubblewrap() else (self.folder, package.parent)
         environment = {
             "PATH": "/usr/bin:/bin",
-            "HOME": home,
-            "IPYTHONDIR": home,
-            "TMPDIR": "/tmp" if _bubblewrap() else f"{home}/tmp",
-            "PYTHONPATH": "/package" if _bubblewrap() else str(package.parent),
+            "HOME": str(home),
+            "IPYTHONDIR": str(home),
+            "TMPDIR": f"{home}/tmp",
+            "PYTHONPATH": str(imported),
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
             "MPLBACKEND": "Agg",
@@ -228,20 +229,21 @@ class Box:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             ours |= {process.pid: process for process in self._family()}
-            alive = [process for process in ours.values() if process.is_running()]
+            alive = [process for process in ours.values() if _lives(process)]
+            if not alive:
+                break
             for process in alive:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            if not alive or all(p.status() == psutil.STATUS_ZOMBIE for p in _known(alive)):
-                break
             time.sleep(0.01)
         self.process.wait()
 
 
-def _known(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
-    for process in processes:
-        if psutil.pid_exists(process.pid):
-            yield process
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs still; one that waits to be reaped does not."""
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _threads_of_this_user() -> int:
@@ -281,35 +283,38 @@ def _above(*paths: str) -> list[str]:
 
 _USERS = itertools.count(200_000)
 """Users that nobody has."""
-_CAN_WRAP: list[bool] = []
 
 
+@cache
 def _bubblewrap() -> bool:
-    """Whether bubblewrap is there and may be used, which a container can forbid."""
-    if not _CAN_WRAP:
-        found = shutil.which("bwrap")
-        works = (
-            found is not None
-            and not subprocess.run(
-                [found, "--unshare-all", "--ro-bind", "/", "/", "true"],
-                capture_output=True,
-                check=False,
-                user=65534 if os.getuid() == 0 else None,
-            ).returncode
-        )
-        _CAN_WRAP.append(works)
-    return _CAN_WRAP[0]
+    """Whether bubblewrap is there and may be used as below, which a container can forbid."""
+    if shutil.which("bwrap") is None:
+        return False
+    user = next(_USERS) if os.getuid() == 0 else None
+    tried = [*_apart(user), "--ro-bind", "/", "/", *_as(user), "true"]
+    return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+
+
+def _apart(user: int | None) -> list[str]:
+    """Bubblewrap with namespaces of its own; root needs none of users, and goes down to one."""
+    words = ["bwrap", "--die-with-parent", "--new-session"]
+    if user is None:
+        return [*words, "--unshare-all", "--cap-drop", "ALL"]
+    return words + [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
+
+
+def _as(user: int | None) -> list[str]:
+    if user is None:
+        return []
+    ids = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    return [*ids, "--no-new-privs", "--bounding-set=-all"]
 
 
 def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
     """The words in front of the command: nothing without bubblewrap."""
     if not _bubblewrap():
         return []
-    words = ["bwrap", "--die-with-parent", "--new-session"]
-    if user is None:
-        words += ["--unshare-all", "--cap-drop", "ALL"]
-    else:
-        words += [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
+    words = _apart(user)
     # First, since Python itself may lie below /tmp.
     words += ["--bind", str(folder / "tmp"), "/tmp"]
     for path in _above(sys.prefix, sys.base_prefix, "/package/boxed", "/etc/alternatives"):
@@ -324,8 +329,4 @@ def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
     words += ["--ro-bind", str(package), f"/package/{package.name}"]
     # What is written counts as a file of the box: no memory disguised as a file system.
     words += ["--bind", str(folder), "/box", "--remount-ro", "/dev", "--remount-ro", "/"]
-    words += ["--chdir", "/box"]
-    if user is not None:
-        words += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
-        words += ["--no-new-privs", "--bounding-set=-all"]
-    return words
+    return [*words, "--chdir", "/box", *_as(user)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -15,8 +16,9 @@ import torch
 from boxed.plain import from_plain
 from nbformat import NotebookNode
 
-from .assignment import Assignment
+from .assignment import Assignment, Task
 from .box import Limits, box
+from .submissions import printable
 
 Given = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 Marks = list[tuple[str, float, Callable[[Mapping[str, Any]], bool], str]]
@@ -98,9 +100,7 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
                 answers[task][str(record.get("name"))] = from_plain(record["answer"])
             except ValueError:
                 continue
-    tasks = {}
-    for task in assignment.tasks:
-        tasks[task.name] = _marks(assignment, task.code, answers[task.name])
+    tasks = {task.name: mark(assignment, task, answers[task.name]) for task in assignment.tasks}
     points = sum(mark.points for marks in tasks.values() for mark in marks if mark.right)
     text = "\n".join(cells[1:])
     look_at = [word for word in ASKED_OF_PYTHON if word in text]
@@ -109,28 +109,24 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
 
 def not_graded(assignment: Assignment, reason: str) -> Graded:
     """For a submission that could not be read."""
-    tasks = {task.name: _marks(assignment, task.code, {}) for task in assignment.tasks}
+    tasks = {task.name: mark(assignment, task, {}) for task in assignment.tasks}
     return Graded(0.0, assignment.points, tasks, [reason])
+
+
+def answers_to(given: Given, names: Mapping[str, Any]) -> dict[str, Any]:
+    """What the functions under these names answer; a question that raises has no answer."""
+    answers: dict[str, Any] = {}
+    for question, ask in given.items():
+        with contextlib.suppress(Exception):
+            torch.manual_seed(0)
+            answers[question] = ask(names)
+    return answers
 
 
 def points_for(given: Given, marks: Marks, names: Mapping[str, Any]) -> float:
     """The same in a single process: the last line of a cell with points, for plain nbgrader."""
-    answers: dict[str, Any] = {}
-    for name, ask in given.items():
-        try:
-            torch.manual_seed(0)
-            answers[name] = ask(names)
-        except Exception:
-            continue
+    answers = answers_to(given, names)
     return sum(points for _, points, is_right, _ in marks if _holds(is_right, answers))
-
-
-def printable(text: str) -> str:
-    """A stranger's words, for a console and a page: short, and without control characters."""
-    known = text[:300].encode("utf-8", "backslashreplace").decode()
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in known
-    )
 
 
 def _ask(
@@ -167,19 +163,15 @@ def _ask(
     return records, remarks
 
 
-def _marks(assignment: Assignment, code: str, answers: Mapping[str, Any]) -> list[Mark]:
+def mark(assignment: Assignment, task: Task, answers: Mapping[str, Any]) -> list[Mark]:
+    """What the answers to a task are worth."""
     space: dict[str, Any] = {"__name__": "marks"}
     with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
-        exec(f"{assignment.set_up}\n{_without_last(code)}", space)
+        exec(f"{assignment.set_up}\n{task.judgements}", space)
         return [
             Mark(what, points, _holds(is_right, answers), read)
             for what, points, is_right, read in space["marks"]
         ]
-
-
-def _without_last(code: str) -> str:
-    """Our own tests, without the line that is for nbgrader."""
-    return "\n".join(line for line in code.splitlines() if "points_for" not in line)
 
 
 def _holds(is_right: Callable[[Mapping[str, Any]], bool], answers: Mapping[str, Any]) -> bool:

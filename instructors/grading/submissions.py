@@ -69,10 +69,12 @@ def find(folder: Path) -> list[Submission]:
         raise NotADirectoryError(f"submissions: {folder} is not a folder")
     found: dict[tuple[str, str, str], list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__")) or path.is_symlink() or not _is_usual(path):
+        if path.name.startswith((".", "__")) or path.is_symlink():
             continue
-        files = sorted(_ordinary(path)) if path.is_dir() else [path]
-        found.setdefault(_whose(path), []).extend(files)
+        if path.is_dir():
+            found.setdefault(_whose(path), []).extend(sorted(_ordinary(path)))
+        elif path.is_file():
+            found.setdefault(_whose(path), []).append(path)
     return [Submission(*whose, tuple(files)) for whose, files in found.items()]
 
 
@@ -86,24 +88,33 @@ def read(submission: Submission, assignment: Assignment) -> NotebookNode:
     """
     notebooks = [path for path in submission.files if path.suffix.lower() == ".ipynb"]
     if not notebooks:
-        names = ", ".join(path.name for path in submission.files[:5]) or "nothing"
+        names = ", ".join(printable(path.name) for path in submission.files[:5]) or "nothing"
         raise Unreadable(f"No notebook was handed in, but {names}.")
     problems, readable = [], []
     for path in notebooks:
+        name = printable(path.name)
         if path.stat().st_size > LARGEST:
-            problems.append(f"{path.name} has more than {LARGEST // 1_000_000} MB")
+            problems.append(f"{name} has more than {LARGEST // 1_000_000} MB")
             continue
         try:
             notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
             sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         except Exception as error:  # a stranger's file may be wrong in any way
-            problems.append(f"{path.name} is not a notebook ({type(error).__name__})")
+            problems.append(f"{name} is not a notebook ({type(error).__name__})")
             continue
         if all(isinstance(source, str) for source in sources):
             readable.append(notebook)
     if not readable:
         raise Unreadable(f"{'; '.join(problems) or 'No cell can be read'}.")
     return max(readable, key=lambda notebook: _likeness(notebook, assignment))
+
+
+def printable(text: str) -> str:
+    """A stranger's words, for a console and a page: short, and without control characters."""
+    known = text[:300].encode("utf-8", "backslashreplace").decode()
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in known
+    )
 
 
 def _likeness(notebook: NotebookNode, assignment: Assignment) -> int:
@@ -115,16 +126,12 @@ def _likeness(notebook: NotebookNode, assignment: Assignment) -> int:
 
 
 def _whose(path: Path) -> tuple[str, str, str]:
-    name = path.name if path.is_dir() else path.stem
+    """The student, as far as the name can be written, the platform and the number."""
     if match := MOODLE.match(path.name):
-        return match["name"], "Moodle", match["id"]
+        return printable(match["name"]), "Moodle", match["id"]
     if match := CANVAS.match(path.name):
-        return match["name"], "Canvas", match["id"]
-    return name, "folder", ""
-
-
-def _is_usual(path: Path) -> bool:
-    return path.is_dir() or path.is_file()
+        return printable(match["name"]), "Canvas", match["id"]
+    return printable(path.name if path.is_dir() else path.stem), "folder", ""
 
 
 def _ordinary(folder: Path) -> Iterator[Path]:

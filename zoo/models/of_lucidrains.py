@@ -45,6 +45,16 @@ CROSS = {
         ("enc_mlp_dim", 32),
     )
 }
+MAX_VIT = dict(
+    num_classes=10,
+    dim=16,
+    depth=(1, 1),
+    dim_head=8,
+    dim_conv_stem=16,
+    window_size=4,
+    mbconv_expansion_rate=2,
+    dropout=0.1,
+)
 FOUR = dict(depth=(1, 1, 1, 1))
 VIT: dict[str, tuple[str, dict[str, Any]]] = {
     "ats_vit": ("ViT", DROPPED | dict(max_tokens_per_depth=(8, 4))),
@@ -127,33 +137,8 @@ VIT: dict[str, tuple[str, dict[str, Any]]] = {
             dropout=0.1,
         ),
     ),
-    "max_vit": (
-        "MaxViT",
-        dict(
-            num_classes=10,
-            dim=16,
-            depth=(1, 1),
-            dim_head=8,
-            dim_conv_stem=16,
-            window_size=4,
-            mbconv_expansion_rate=2,
-            dropout=0.1,
-        ),
-    ),
-    "max_vit_with_registers": (
-        "MaxViT",
-        dict(
-            num_classes=10,
-            dim=16,
-            depth=(1, 1),
-            dim_head=8,
-            dim_conv_stem=16,
-            window_size=4,
-            mbconv_expansion_rate=2,
-            dropout=0.1,
-            num_register_tokens=2,
-        ),
-    ),
+    "max_vit": ("MaxViT", MAX_VIT),
+    "max_vit_with_registers": ("MaxViT", MAX_VIT | dict(num_register_tokens=2)),
     "mobile_vit": (
         "MobileViT",
         dict(
