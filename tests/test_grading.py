@@ -6,15 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import torch
 from boxed.plain import from_plain, to_plain
-from grading.__main__ import grade_folder, hand_out
+from grading.__main__ import hand_out
+from grading.apart import Lost, apart
 from grading.assignment import Assignment
 from grading.box import Limits, isolation
+from grading.folder import Folder
 from grading.marking import grade
 from grading.submissions import Unreadable, find, read
 from test_assignments import answers_of
@@ -198,7 +202,7 @@ def exported(tmp_path, assignment):
 
 @needs_a_box
 def test_a_folder_is_graded_and_graded_again(exported, capsys):
-    output = grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
+    output = Folder(NAME, 1, exported, LIMITS, "https://book.example/").grade()
     said = capsys.readouterr().out
     assert "Ann Lee: 10 of 10" in said and "badjson: 0 of 10" in said
     first = {path.name: path.read_text() for path in output.glob("*.csv")}
@@ -214,22 +218,22 @@ def test_a_folder_is_graded_and_graded_again(exported, capsys):
     reasons = (output / "all.csv").read_text()
     assert "not a notebook" in reasons and "No notebook was handed in" in reasons
 
-    grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
+    Folder(NAME, 1, exported, LIMITS, "https://book.example/").grade()
     assert "Ann Lee: 10 of 10  as before" in capsys.readouterr().out
     assert {path.name: path.read_text() for path in output.glob("*.csv")} == first
 
 
 @needs_a_box
 def test_one_that_cannot_be_graded_does_not_stop_the_others(exported, monkeypatch, capsys):
-    def breaks(assignment, notebook, limits):
-        if any("<script>" in cell.source for cell in notebook.cells):
-            raise RuntimeError("boom")
-        return grade(assignment, notebook, limits)
+    def breaks(function, name, variant, submission, limits, seconds):
+        if submission.number == "459":
+            raise Lost("boom")
+        return apart(function, name, variant, submission, limits, seconds=seconds)
 
-    monkeypatch.setattr("grading.__main__.grade", breaks)
-    output = grade_folder(NAME, 1, exported, LIMITS, "https://book.example/")
+    monkeypatch.setattr("grading.folder.apart", breaks)
+    output = Folder(NAME, 1, exported, LIMITS, "https://book.example/").grade()
     assert "Ann Lee: 10 of 10" in capsys.readouterr().out
-    assert "could not be graded (RuntimeError)" in (output / "all.csv").read_text()
+    assert "look at it by hand: boom" in (output / "all.csv").read_text()
     assert not list((output / "results").glob("*459*"))
 
 
@@ -246,6 +250,82 @@ def test_metadata_of_any_kind_is_read(tmp_path, assignment, held):
     except Unreadable:
         return
     assert len(cells) > 1
+
+
+def _sleeps():
+    subprocess.Popen(["sleep", "77"])
+    time.sleep(60)
+
+
+def test_what_takes_too_long_or_too_much_ends_apart():
+    started = time.monotonic()
+    with pytest.raises(Lost, match="it took more than 3 seconds"):
+        apart(_sleeps, seconds=3)
+    assert time.monotonic() - started < 20
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "77"]]
+    with pytest.raises(Lost, match="MemoryError"):
+        apart(bytearray, 3 * 1024**3, seconds=60)
+    with pytest.raises(Lost, match="exit status 3"):
+        apart(os._exit, 3, seconds=60)
+    assert apart(divmod, 7, 2, seconds=60) == (3, 1)
+
+
+def test_a_notebook_of_many_megabytes_is_read_at_once(tmp_path, assignment):
+    cell = {"cell_type": "code", "source": "", "metadata": {}, "outputs": [], "id": "same"}
+    text = {"cells": [cell] * 100_000, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "eve.ipynb").write_text(json.dumps(text))
+    (submission,) = find(tmp_path)
+    started = time.monotonic()
+    assert len(read(submission, assignment).cells) == 100_000
+    assert time.monotonic() - started < 30
+
+
+@needs_a_box
+def test_memory_behind_nameless_files_is_counted(assignment):
+    hoard = """
+import os, time
+held = [os.memfd_create(f"m{i}") for i in range(40)]
+for file in held:
+    os.write(file, bytes(30_000_000))
+time.sleep(2)
+"""
+    limits = Limits(seconds=25, seconds_a_cell=10, memory=1024**3)
+    graded = grade(assignment, with_cells(assignment, hoard), limits)
+    assert "more than 1024 MB of memory" in " ".join(graded.remarks)
+
+
+@needs_a_box
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_the_box_mounts_nothing(assignment):
+    mount = """
+import subprocess
+tried = subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/tmp"])
+raise RuntimeError(f"mounting ended with {tried.returncode}")
+"""
+    graded = grade(assignment, with_cells(assignment, mount), LIMITS)
+    said = " ".join(graded.remarks)
+    assert "mounting ended with" in said and "mounting ended with 0" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("Eve_7_assignsubmission_file_x_8_assignsubmission_file_w.ipynb", ("Eve", "Moodle", "7")),
+        ("eve_7_9_x_8_assignsubmission_file_w.ipynb", ("eve", "Canvas", "7")),
+        ("Eve Lee_7_assignsubmission_onlinetext_1_2_w.ipynb", ("Eve Lee", "Moodle", "7")),
+    ],
+)
+def test_a_file_name_does_not_lend_another_name(tmp_path, name, whose):
+    (tmp_path / name).write_text("{}")
+    (submission,) = find(tmp_path)
+    assert (submission.student, submission.platform, submission.number) == whose
+
+
+def test_names_that_are_alike_have_pages_of_their_own(tmp_path):
+    for name in ("A-Lee", "A Lee", "a lee", "\u674e", "\u738b"):
+        (tmp_path / f"{name}.ipynb").write_text("{}")
+    keys = {submission.key for submission in find(tmp_path)}
+    assert len(keys) == 5 and all(len(os.fsencode(key)) < 200 for key in keys)
 
 
 def test_a_name_in_another_encoding_is_written_somehow(tmp_path, assignment):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 from set_up import pinned
 
 from .assignment import ASSIGNMENTS, Assignment, all_names
-from .box import Limits, isolation
-from .marking import Graded, grade, not_graded
-from .results import BOOK, write_page, write_tables
-from .submissions import Submission, Unreadable, find, read
+from .box import Limits
+from .folder import Folder
+from .results import BOOK
 
 ROOT = Path(__file__).parent.parent.parent
 OUTPUT = ROOT / "_build" / "assignments"
@@ -43,65 +39,6 @@ def hand_out(name: str, variant: int, to: Path = OUTPUT) -> Path:
     return packed
 
 
-def grade_folder(name: str, variant: int, folder: Path, limits: Limits, book: str) -> Path:
-    """Grade all submissions in a folder; what was graded before is not graded again."""
-    assignment = Assignment.load(name, variant)
-    submissions = find(folder)
-    output = folder.parent / f"{folder.name}-graded"
-    (output / "feedback").mkdir(parents=True, exist_ok=True)
-    (output / "results").mkdir(exist_ok=True)
-    print(f"{assignment.about['title']}, variant {variant}: {len(submissions)} submissions")
-    print(f"Isolation: {isolation()}")
-    keys = [submission.key for submission in submissions]
-    if len(set(keys)) < len(keys):
-        doubled = sorted({key for key in keys if keys.count(key) > 1})
-        raise SystemExit(f"Two submissions under one name: {', '.join(doubled)}")
-
-    def one(submission: Submission) -> tuple[Submission, Graded]:
-        try:
-            graded, kept = _graded(submission, assignment, output, limits)
-            page = output / "feedback" / f"{submission.key}.html"
-            write_page(page, submission, assignment, graded, book)
-        except Exception as error:  # one of them must not stop the others; it is not kept
-            reason = f"It could not be graded ({type(error).__name__}): look at it by hand."
-            graded, kept = not_graded(assignment, reason), False
-        note = "as before" if kept else "; ".join(graded.remarks)[:90]
-        print(
-            f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}",
-            flush=True,
-        )
-        return submission, graded
-
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
-        results = list(workers.map(one, submissions))
-    if results:
-        for path in write_tables(output, assignment, results):
-            print(f"Wrote {path}")
-    return output
-
-
-def _graded(
-    submission: Submission, assignment: Assignment, output: Path, limits: Limits
-) -> tuple[Graded, bool]:
-    """The result, and whether it is that of an earlier run."""
-    contents = hashlib.sha256(assignment.fingerprint.encode())
-    for path in submission.files:
-        contents.update(path.read_bytes())
-    kept = output / "results" / f"{submission.key}-{contents.hexdigest()[:12]}.json"
-    if kept.exists():
-        return Graded.from_json(kept.read_text(encoding="utf-8")), True
-    try:
-        graded = grade(assignment, read(submission, assignment), limits)
-    except Unreadable as problem:
-        graded = not_graded(assignment, str(problem))
-    if any("was stopped" in remark for remark in graded.remarks):
-        return graded, False  # of a crowded machine, perhaps: asked again by the next run
-    unfinished = kept.with_suffix(".part")
-    unfinished.write_text(graded.to_json(), encoding="utf-8")
-    unfinished.replace(kept)
-    return graded, False
-
-
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="grading", description=__doc__)
@@ -122,7 +59,7 @@ def main() -> None:
                 print(f"Wrote {hand_out(name, asked.variant)}")
         else:
             limits = Limits(seconds=asked.seconds)
-            output = grade_folder(asked.name, asked.variant, asked.folder, limits, asked.book)
+            output = Folder(asked.name, asked.variant, asked.folder, limits, asked.book).grade()
             print(f"Feedback pages and tables are in {output}")
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error

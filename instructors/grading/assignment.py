@@ -114,6 +114,11 @@ class Assignment:
         return sum(task.points for task in self.tasks)
 
     @property
+    def shortcuts(self) -> list[str]:
+        """What an answer may not be made of, PyTorch's own layer for one; a person decides."""
+        return list(self.about.get("shortcuts", []))
+
+    @property
     def set_up(self) -> str:
         """The locked cells without points: imports, numbers, data."""
         return "\n".join(

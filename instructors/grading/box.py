@@ -63,6 +63,7 @@ class Ended:
 
     status: int | None
     limit: str = ""
+    too_slow: bool = False
 
 
 def isolation() -> str:
@@ -100,7 +101,7 @@ class Box:
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.folder, self.limits = folder, limits
-        self.user = next(_USERS) if os.getuid() == 0 else None
+        self.user = _a_user()
         (folder / "tmp").mkdir()
         for path in (folder, folder / "tmp"):
             path.chmod(0o700)
@@ -151,7 +152,8 @@ class Box:
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
-        return Ended(self.process.returncode, self._over)
+        too_slow = time.monotonic() > self._ends
+        return Ended(self.process.returncode, self._over, too_slow)
 
     def read(self, name: str, most: int) -> str:
         """The text of a file that it wrote, if that is an ordinary file of a fair size."""
@@ -194,17 +196,19 @@ class Box:
     def _wait_for_a_limit(self, ours: dict[int, psutil.Process]) -> None:
         while self.process.poll() is None and not self._over:
             memory = threads = 0
+            nameless: dict[tuple[int, int], int] = {}
             for process in self._family():
                 ours[process.pid] = process
                 try:
                     with process.oneshot():
                         memory += process.memory_info().rss
                         threads += process.num_threads()
+                    nameless |= _nameless(process)
                 except psutil.Error:
                     continue
             if time.monotonic() > self._ends:
                 self._over = f"it ran for more than {self.limits.seconds:g} seconds"
-            elif memory > self.limits.memory:
+            elif memory + sum(nameless.values()) > self.limits.memory:
                 self._over = f"it used more than {self.limits.memory // MEGABYTE} MB of memory"
             elif threads > self.limits.processes:
                 self._over = f"it started more than {self.limits.processes} processes or threads"
@@ -246,6 +250,18 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
+def _nameless(process: psutil.Process) -> dict[tuple[int, int], int]:
+    """The open files that have no name in any folder, and their bytes on disk or in memory."""
+    sizes = {}
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{process.pid}/fd") as opened:
+        for file in opened:
+            with contextlib.suppress(OSError):
+                if os.readlink(file.path).endswith(" (deleted)"):
+                    about = os.stat(file.path)
+                    sizes[about.st_dev, about.st_ino] = about.st_blocks * 512
+    return sizes
+
+
 def _threads_of_this_user() -> int:
     count = 0
     for process in psutil.process_iter(["uids", "num_threads"]):
@@ -282,25 +298,37 @@ def _above(*paths: str) -> list[str]:
 
 
 _USERS = itertools.count(200_000)
-"""Users that nobody has."""
 
 
 @cache
-def _bubblewrap() -> bool:
-    """Whether bubblewrap is there and may be used as below, which a container can forbid."""
+def _bubblewrap() -> tuple[list[str], list[str]] | None:
+    """Bubblewrap in words, and what follows its mounts; None where it is not there or forbidden.
+
+    Others than root get a namespace of users, root goes down to one user behind the mounts. In
+    either case no further such namespace can be made where bubblewrap knows how (0.8): who makes
+    one may mount memory as a disk.
+    """
     if shutil.which("bwrap") is None:
-        return False
-    user = next(_USERS) if os.getuid() == 0 else None
-    tried = [*_apart(user), "--ro-bind", "/", "/", *_as(user), "true"]
-    return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+        return None
+    words, no_more = ["bwrap", "--die-with-parent", "--new-session"], ["--unshare-user"]
+    no_more += ["--disable-userns"]
+    if os.getuid() == 0:
+        words += [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
+        ways = [(words, ["bwrap", *no_more, "--dev-bind", "/", "/"]), (words, [])]
+    else:
+        words += ["--unshare-all", "--cap-drop", "ALL"]
+        ways = [([*words, *no_more], []), (words, [])]
+    for outer, inner in ways:
+        mounts = ["--ro-bind", "/", "/", "--proc", "/proc"]
+        tried = [*outer, *mounts, *_as(_a_user()), *inner, "true"]
+        if subprocess.run(tried, capture_output=True, check=False).returncode == 0:
+            return outer, inner
+    return None
 
 
-def _apart(user: int | None) -> list[str]:
-    """Bubblewrap with namespaces of its own; root needs none of users, and goes down to one."""
-    words = ["bwrap", "--die-with-parent", "--new-session"]
-    if user is None:
-        return [*words, "--unshare-all", "--cap-drop", "ALL"]
-    return words + [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
+def _a_user() -> int | None:
+    """Where root grades, a user that nobody has."""
+    return next(_USERS) if os.getuid() == 0 else None
 
 
 def _as(user: int | None) -> list[str]:
@@ -312,9 +340,10 @@ def _as(user: int | None) -> list[str]:
 
 def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
     """The words in front of the command: nothing without bubblewrap."""
-    if not _bubblewrap():
+    box = _bubblewrap()
+    if box is None:
         return []
-    words = _apart(user)
+    words, inner = [*box[0]], box[1]
     # First, since Python itself may lie below /tmp.
     words += ["--bind", str(folder / "tmp"), "/tmp"]
     for path in _above(sys.prefix, sys.base_prefix, "/package/boxed", "/etc/alternatives"):
@@ -329,4 +358,4 @@ def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
     words += ["--ro-bind", str(package), f"/package/{package.name}"]
     # What is written counts as a file of the box: no memory disguised as a file system.
     words += ["--bind", str(folder), "/box", "--remount-ro", "/dev", "--remount-ro", "/"]
-    return [*words, "--chdir", "/box", *_as(user)]
+    return [*words, "--chdir", "/box", *_as(user), *inner]

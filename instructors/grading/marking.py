@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,8 +22,6 @@ from .submissions import printable
 Given = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 Marks = list[tuple[str, float, Callable[[Mapping[str, Any]], bool], str]]
 
-ONE_AT_A_TIME = threading.Lock()
-"""Marking draws from torch's global random state, which all threads share."""
 BOXED = Path(__file__).parent.parent / "boxed"
 MOST_LINES, MOST_REMARKS = 2000, 20
 MOST_TEXT = 24_000_000
@@ -48,13 +45,28 @@ class Mark:
 
 @dataclass
 class Graded:
-    """What came of one submission."""
+    """What came of one submission.
+
+    Attributes
+    ----------
+    points, out_of
+        Earned, and to be had.
+    tasks
+        The marks of each task.
+    remarks
+        For the student: what stopped the notebook, and what its cells raised.
+    look_at
+        For the one who grades: what stands in the notebook and no assignment needs.
+    too_slow
+        Whether it was stopped because its time was over, which a crowded machine can cause.
+    """
 
     points: float
     out_of: float
     tasks: dict[str, list[Mark]]
     remarks: list[str] = field(default_factory=list)
     look_at: list[str] = field(default_factory=list)
+    too_slow: bool = False
 
     def to_json(self) -> str:
         """As text, the same for the same submission."""
@@ -89,7 +101,7 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
         earned before.
     """
     cells = assignment.submitted_cells(submission)
-    records, remarks = _ask(assignment, cells, limits)
+    records, remarks, too_slow = _ask(assignment, cells, limits)
     answers: dict[str, dict[str, Any]] = {task.name: {} for task in assignment.tasks}
     for record in records:
         cell, task = record.get("cell"), record.get("task")
@@ -103,14 +115,14 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
     tasks = {task.name: mark(assignment, task, answers[task.name]) for task in assignment.tasks}
     points = sum(mark.points for marks in tasks.values() for mark in marks if mark.right)
     text = "\n".join(cells[1:])
-    look_at = [word for word in ASKED_OF_PYTHON if word in text]
-    return Graded(round(points, 2), assignment.points, tasks, remarks, look_at)
+    look_at = [word for word in (*ASKED_OF_PYTHON, *assignment.shortcuts) if word in text]
+    return Graded(round(points, 2), assignment.points, tasks, remarks, look_at, too_slow)
 
 
-def not_graded(assignment: Assignment, reason: str) -> Graded:
-    """For a submission that could not be read."""
+def not_graded(assignment: Assignment, reason: str, too_slow: bool = False) -> Graded:
+    """For a submission that could not be read, or not in time."""
     tasks = {task.name: mark(assignment, task, {}) for task in assignment.tasks}
-    return Graded(0.0, assignment.points, tasks, [reason])
+    return Graded(0.0, assignment.points, tasks, [reason], too_slow=too_slow)
 
 
 def answers_to(given: Given, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,8 +143,8 @@ def points_for(given: Given, marks: Marks, names: Mapping[str, Any]) -> float:
 
 def _ask(
     assignment: Assignment, cells: list[str], limits: Limits
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run the cells, put the questions, and collect what was written."""
+) -> tuple[list[dict[str, Any]], list[str], bool]:
+    """Run the cells, put the questions, and collect what was written, and whether time ran out."""
     job = {"cells": cells, "seconds_a_cell": limits.seconds_a_cell}
     asked = [
         {"name": task.name, "code": f"{assignment.set_up}\n{task.questions}"}
@@ -160,13 +172,14 @@ def _ask(
             f"The notebook ended by itself before all questions were put (exit status "
             f"{ended.status}): a crash, or a cell that ends Python. What it had answered counts."
         )
-    return records, remarks
+    too_slow = ended.too_slow or any("TooLong" in str(record.get("error")) for record in records)
+    return records, remarks, too_slow
 
 
 def mark(assignment: Assignment, task: Task, answers: Mapping[str, Any]) -> list[Mark]:
     """What the answers to a task are worth."""
     space: dict[str, Any] = {"__name__": "marks"}
-    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         exec(f"{assignment.set_up}\n{task.judgements}", space)
         return [
             Mark(what, points, _holds(is_right, answers), read)

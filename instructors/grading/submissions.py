@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from nbformat import NotebookNode
 
 from .assignment import Assignment
 
-MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
+MOODLE = re.compile(
+    r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$"
+)
 CANVAS = re.compile(r"(?P<name>[^_]+)(?:_LATE)?_(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+)$")
 LARGEST = 20_000_000
 """Most bytes of a notebook that is opened."""
@@ -41,9 +44,10 @@ class Submission:
 
     @property
     def key(self) -> str:
-        """A name for files: letters, digits and the platform's number."""
-        plain = re.sub(r"[^\w]+", "-", self.student).strip("-").lower() or "student"
-        return f"{plain}-{self.number}" if self.number else plain
+        """A name for files that no other student's have, however alike the students' names."""
+        plain = re.sub(r"[^\w]+", "-", self.student)[:40].strip("-").lower() or "student"
+        whose = repr((self.student, self.platform, self.number)).encode()
+        return "-".join(filter(None, (plain, self.number, hashlib.sha256(whose).hexdigest()[:6])))
 
 
 class Unreadable(ValueError):
@@ -97,7 +101,9 @@ def read(submission: Submission, assignment: Assignment) -> NotebookNode:
             problems.append(f"{name} has more than {LARGEST // 1_000_000} MB")
             continue
         try:
-            notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+            # Without validation, which takes minutes for a notebook of many megabytes.
+            held = nbformat.reader.reads(path.read_text(encoding="utf-8"))
+            notebook = nbformat.convert(held, 4)
             sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         except Exception as error:  # a stranger's file may be wrong in any way
             problems.append(f"{name} is not a notebook ({type(error).__name__})")
@@ -127,10 +133,12 @@ def _likeness(notebook: NotebookNode, assignment: Assignment) -> int:
 
 def _whose(path: Path) -> tuple[str, str, str]:
     """The student, as far as the name can be written, the platform and the number."""
-    if match := MOODLE.match(path.name):
-        return printable(match["name"]), "Moodle", match["id"]
+    # What a student chose stands last in a name: the first that fits decides, Canvas before
+    # Moodle, whose pattern fits further to the right.
     if match := CANVAS.match(path.name):
         return printable(match["name"]), "Canvas", match["id"]
+    if match := MOODLE.match(path.name):
+        return printable(match["name"]), "Moodle", match["id"]
     return printable(path.name if path.is_dir() else path.stem), "folder", ""
 
 

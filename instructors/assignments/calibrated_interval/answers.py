@@ -313,6 +313,10 @@ def fit_temperature(scores, labels):
         },
         {"test-temperature": 2, "test-report": 1},
     ),
+    "a temperature of 1": (
+        {"temperature": "def fit_temperature(scores, labels):\n    return 1.0"},
+        {"test-temperature": 2, "test-report": 1.5},
+    ),
     "never below 1": (
         {
             "temperature": """

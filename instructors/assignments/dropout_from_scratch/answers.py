@@ -86,6 +86,10 @@ WRONG = {
         },
         {"test-drop": 1},
     ),
+    "everything is dropped": (
+        {"drop": "def drop(x, p, training):\n    return x * 0 if training else x"},
+        {"test-drop": 3, "test-layer": 2},
+    ),
     "drops in both modes": (
         {
             "drop": """

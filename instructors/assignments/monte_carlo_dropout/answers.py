@@ -257,6 +257,15 @@ def sample(model, x, times):
         },
         {"test-sample": 3},
     ),
+    "draws of no model": (
+        {
+            "sample": """
+def sample(model, x, times):
+    return torch.randn(times, len(x), CLASSES).softmax(2)
+"""
+        },
+        {"test-sample": 2},
+    ),
     "softmax over the draws": (
         {
             "sample": """

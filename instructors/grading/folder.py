@@ -1,0 +1,116 @@
+"""Grade all submissions in a folder: one that cannot be graded stops no other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .apart import Lost, apart
+from .assignment import Assignment
+from .box import Limits, isolation
+from .marking import Graded, grade, not_graded
+from .results import BOOK, write_page, write_tables
+from .submissions import Submission, Unreadable, find, read
+
+READING_AND_MARKING = 120
+"""Seconds, beside those that the submission itself may take."""
+CODE = sorted(Path(__file__).parent.parent.glob("*/*.py"))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of submissions to one assignment.
+
+    Attributes
+    ----------
+    name, variant
+        Of the assignment.
+    submitted
+        The folder, as a platform exported it.
+    limits
+        For each submission.
+    book
+        Address of the book, for links in the feedback.
+    """
+
+    name: str
+    variant: int
+    submitted: Path
+    limits: Limits
+    book: str = BOOK
+
+    @property
+    def output(self) -> Path:
+        """Where pages and tables go."""
+        return self.submitted.parent / f"{self.submitted.name}-graded"
+
+    def grade(self) -> Path:
+        """Grade it; what was graded before, in the same way, is not graded again."""
+        assignment = Assignment.load(self.name, self.variant)
+        submissions = find(self.submitted)
+        for folder in ("feedback", "results"):
+            (self.output / folder).mkdir(parents=True, exist_ok=True)
+        print(
+            f"{assignment.about['title']}, variant {self.variant}: {len(submissions)} submissions"
+        )
+        print(f"Isolation: {isolation()}")
+        with ThreadPoolExecutor(os.cpu_count()) as workers:
+            results = list(workers.map(self._one, submissions))
+        # Slow because of its neighbours, perhaps: once more, without them.
+        for place, graded in enumerate(results):
+            if graded.too_slow and len(results) > 1:
+                results[place] = self._one(submissions[place], alone=True)
+        if results:
+            for path in write_tables(self.output, assignment, list(zip(submissions, results))):
+                print(f"Wrote {path}")
+        return self.output
+
+    def _one(self, submission: Submission, alone: bool = False) -> Graded:
+        """Grade one, write its page, and say so in a line."""
+        assignment = Assignment.load(self.name, self.variant)
+        note = ""
+        try:
+            kept = self._kept(submission, assignment)
+            if kept.exists():
+                graded, note = Graded.from_json(kept.read_text(encoding="utf-8")), "as before"
+            else:
+                graded = apart(
+                    _read_and_grade,
+                    *(self.name, self.variant, submission, self.limits),
+                    seconds=self.limits.seconds + READING_AND_MARKING,
+                )
+                if alone or not graded.too_slow:
+                    unfinished = kept.with_suffix(".part")
+                    unfinished.write_text(graded.to_json(), encoding="utf-8")
+                    unfinished.replace(kept)
+        except (Lost, OSError) as error:
+            reason = f"It could not be graded, look at it by hand: {error}."
+            graded = not_graded(assignment, reason, too_slow=True)
+        page = self.output / "feedback" / f"{submission.key}.html"
+        write_page(page, submission, assignment, graded, self.book)
+        note = note or "; ".join(graded.remarks)[:90]
+        if graded.too_slow and not alone:
+            note += " (once more at the end)"
+        print(f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}", flush=True)
+        return graded
+
+    def _kept(self, submission: Submission, assignment: Assignment) -> Path:
+        """Where the result is kept, under a name of all that it depends on."""
+        held = hashlib.sha256(repr((assignment.fingerprint, self.limits)).encode())
+        for path in (*CODE, *submission.files):
+            held.update(os.fsencode(path.name))
+            with path.open("rb") as file:
+                held.update(hashlib.file_digest(file, "sha256").digest())
+        return self.output / "results" / f"{submission.key}-{held.hexdigest()[:12]}.json"
+
+
+def _read_and_grade(name: str, variant: int, submission: Submission, limits: Limits) -> Graded:
+    """What is done apart: a stranger's notebook is opened here, and what it answers is marked."""
+    assignment = Assignment.load(name, variant)
+    try:
+        return grade(assignment, read(submission, assignment), limits)
+    except Unreadable as problem:
+        return not_graded(assignment, str(problem))
