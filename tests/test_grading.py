@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -212,6 +213,12 @@ def test_a_folder_is_graded_and_graded_again(exported, capsys):
     with (output / "moodle.csv").open() as file:
         (moodle,) = csv.DictReader(file)
     assert moodle["Identifier"] == "Participant 123" and moodle["Grade"] == "10"
+    assert "Last modified (grade)" in moodle
+    assert list(canvas["456"])[:3] == ["Student", "ID", "Section"]
+    with zipfile.ZipFile(output / "moodle-feedback.zip") as archive:
+        (page,) = archive.namelist()
+        assert "10 of 10" in archive.read(page).decode()
+    assert page == "Ann Lee_123_assignsubmission_file/feedback.html"
     assert canvas["459"]["Student"] == "'=cmd()"
     page = next((output / "feedback").glob("*459*")).read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and len(page) < 20_000

@@ -12,7 +12,7 @@ from .apart import Lost, apart
 from .assignment import Assignment
 from .box import Limits, isolation
 from .marking import Graded, grade, not_graded
-from .results import BOOK, write_page, write_tables
+from .results import BOOK, pack_for_moodle, write_page, write_tables
 from .submissions import Submission, Unreadable, find, read
 
 READING_AND_MARKING = 120
@@ -64,7 +64,8 @@ class Folder:
             if graded.too_slow and len(results) > 1:
                 results[place] = self._one(submissions[place], alone=True)
         if results:
-            for path in write_tables(self.output, assignment, list(zip(submissions, results))):
+            tables = write_tables(self.output, assignment, list(zip(submissions, results)))
+            for path in tables + pack_for_moodle(self.output, submissions):
                 print(f"Wrote {path}")
         return self.output
 

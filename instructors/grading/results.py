@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def write_tables(
                 "Full name": submission.student,
                 "Grade": f"{result.points:g}",
                 "Maximum Grade": f"{result.out_of:g}",
+                # Moodle refuses a file without this column.
+                "Last modified (grade)": "",
                 "Feedback comments": remarks,
             }
             rows.setdefault("moodle.csv", []).append(row)
@@ -74,6 +77,29 @@ def write_tables(
             table.writerows({key: _harmless(value) for key, value in row.items()} for row in lines)
         written.append(folder / name)
     return written
+
+
+def pack_for_moodle(folder: Path, submissions: list[Submission]) -> list[Path]:
+    """Pack the pages as Moodle takes feedback files back: in folders named as those that it gave.
+
+    Parameters
+    ----------
+    folder
+        Where the pages lie, below ``feedback``.
+    submissions
+        Those of other platforms are left out.
+    """
+    theirs = [submission for submission in submissions if submission.platform == "Moodle"]
+    if not theirs:
+        return []
+    packed = folder / "moodle-feedback.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for submission in theirs:
+            # What stands before the first underscore is not read.
+            name = submission.student.replace("_", " ")
+            inside = f"{name}_{submission.number}_assignsubmission_file/feedback.html"
+            archive.write(folder / "feedback" / f"{submission.key}.html", inside)
+    return [packed]
 
 
 def _harmless(value: str) -> str:
