@@ -5,6 +5,7 @@ import re
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,6 +67,17 @@ class FromKeras(nn.Module):
     __module__ = "keras.src.layers.layer"
 
 
+class KeepsABody(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Dropout())
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+
 class Merges(nn.Module):
     def eval(self):
         return self
@@ -77,7 +89,7 @@ def flagged(value):
     return model
 
 
-def frozen(keeps):
+def frozen(keeps, cure_in_loop=False):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
@@ -89,7 +101,9 @@ def frozen(keeps):
                 self.backbone.eval()
             return self
 
-    model = Model()
+    model = Model().train()
+    if cure_in_loop:
+        model.backbone.eval()
     return {"model": model, "backbone": model.backbone}
 
 
@@ -105,19 +119,47 @@ def collapsed():
     return model
 
 
-def averaged(**options):
-    model = batch_normed(batches=3)
-    average = AveragedModel(model, **options)
-    for _ in range(3):
-        model(X + 1)
-        average.update_parameters(model)
-    return {"model": model, "average": average}
+def averaged(copied_after, use_buffers=False):
+    """An average over the last of 300 steps, of a copy that was made at one of them."""
+    inputs = X + 3
+    labels = (X.sum(1) > 0).long()
+    model, average = net(nn.BatchNorm1d(4)), None
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    for step in range(300):
+        if step == copied_after:
+            average = AveragedModel(model, use_buffers=use_buffers)
+            by_hand = average.module
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(model)
+    return {
+        "average": average if use_buffers else stale(by_hand, copied_after),
+        "batches": [inputs],
+        "loss_of": lambda m: F.cross_entropy(m(inputs), labels),
+    }
 
 
-def renewed():
-    found = averaged()
-    update_bn([X], found["average"])
-    return found
+def stale(average, batches):
+    """With the statistics of the day the copy was made: parameters alone were averaged."""
+    fresh = net(nn.BatchNorm1d(4))
+    with torch.no_grad():
+        for _ in range(batches):
+            fresh(X + 3)
+    average[1].load_state_dict(average[1].state_dict() | dict(fresh[1].named_buffers()))
+    return average
+
+
+def step_by_step(calls):
+    """A training that sends so many slices through for each step of the optimiser."""
+    model = batch_normed()
+
+    def train_for(steps):
+        for _ in range(steps * calls):
+            model(X)
+
+    return {"model": model, "train_for": train_for, "steps": 10}
 
 
 def encoder(**options):
@@ -139,10 +181,11 @@ def policy(p):
     return {"model": model, "log_prob": lambda x: model(x).log_softmax(1)[:, 0]}
 
 
-def keeping(model, key):
+def keeping(kept):
+    """A model that keeps what it made inside the block, as a tensor, in a dict or as numbers."""
+    model = PLAIN()
     with torch.inference_mode():
-        value = torch.ones(2)
-    setattr(model, key, value if key == "cache" else value.tolist())
+        model.kept = kept(torch.ones(2))
     return model
 
 
@@ -159,9 +202,16 @@ def checkpoint_without(word):
     return {"model": model, "state": state}
 
 
-def exported(training):
-    model = net(nn.Dropout()).train(training)
+def exported(training, *layers):
+    model = net(*(layers or [nn.Dropout()])).train(training)
     return {"program": torch.export.export(model, (X,))}
+
+
+def exported_rnn(training):
+    rnn = nn.LSTM(4, 4, 2, dropout=0.5, batch_first=True)
+    model = Function(lambda self, x: self.rnn(x)[0], rnn=rnn).train(training)
+    inputs = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
+    return {"program": torch.export.export(model, (inputs,)), "x": inputs}
 
 
 def exported_norms(mixed):
@@ -170,9 +220,11 @@ def exported_norms(mixed):
     return {"program": torch.export.export(model, (X,))}
 
 
-def checkpointed(preserve):
-    drop = nn.Dropout(0.5)
-    return lambda x: checkpoint(drop, x, use_reentrant=False, preserve_rng_state=preserve)
+def checkpointed(layer, preserve):
+    def block(x):
+        return checkpoint(layer, x, use_reentrant=False, preserve_rng_state=preserve)
+
+    return {"layer": layer, "block": block, "inputs": X}
 
 
 def frozen_script():
@@ -210,6 +262,23 @@ def ddp(model):
     wrapper = Function(lambda self, x: self.module(x), module=model)
     wrapper.broadcast_buffers = True
     return {"ddp": wrapper}
+
+
+def per_position(looks_around):
+    """An answer for each position of a sequence, with a look at the next or without."""
+    kernel = 3 if looks_around else 1
+    conv = nn.Conv1d(4, 4, kernel, padding=kernel // 2)
+    model = Function(lambda self, x: self.conv(x.mT).mT, conv=conv)
+    x = torch.ones(1, 3, 4)
+    return {"model": model, "short": x, "longer": F.pad(x, (0, 0, 0, 2), value=5.0)}
+
+
+def grouped(groups, shape):
+    norm = nn.GroupNorm(groups, 4)
+    model = Function(lambda self, x: self.norm(x.flatten(1) @ self.to_four), norm=norm)
+    x = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
+    model.to_four = torch.ones(x[0].numel(), 4)
+    return {"model": model, "x": x}
 
 
 def padded(masked):
@@ -262,17 +331,17 @@ def all_cases():
         "nan-in-eval": (poisoned(-1.0), batch_normed()),
         "same-for-every-input": (collapsed(), batch_normed()),
         "slices": (
-            {"model": batch_normed(batches=40), "steps": 10},
-            {"model": batch_normed(batches=40), "steps": 40},
+            step_by_step(calls=4),
+            step_by_step(calls=1),
         ),
-        "averaged-weights": (averaged(), renewed()),
+        "averaged-weights": (averaged(copied_after=2), averaged(295, use_buffers=True)),
         "federated": (
-            {"model": batch_normed(batches=0), "client": batch_normed()},
-            {"model": batch_normed(data=X + 1), "client": batch_normed()},
+            {"model": batch_normed(batches=0), "clients": [batch_normed()]},
+            {"model": batch_normed(), "clients": [batch_normed(), batch_normed()]},
         ),
         "checkpoint-mask": (
-            {"block": checkpointed(preserve=False)},
-            {"block": checkpointed(preserve=True)},
+            checkpointed(nn.Dropout(), preserve=False),
+            checkpointed(nn.Dropout(), preserve=True),
         ),
         "rate-after-eval": (DROPS(), None),
         "export-mixed-modes": (exported_norms(mixed=True), exported_norms(mixed=False)),
@@ -336,7 +405,7 @@ def all_cases():
         "own-eval-method": (nn.Sequential(Merges()), PLAIN()),
         "training-mode-boolean": (PLAIN(), nn.Sequential(TrainsItself())[0]),
         "does-not-require-grad": ({"gradients": False}, {"gradients": True}),
-        "inference-tensors": (keeping(PLAIN(), "cache"), keeping(PLAIN(), "values")),
+        "inference-tensors": (keeping(lambda value: value), keeping(torch.Tensor.tolist)),
         "inplace-inference": (
             {"total": summed(inference=True)},
             {"total": summed(inference=False)},
@@ -388,6 +457,78 @@ def all_cases():
         "is-b-better": ({"only_a": 200, "only_b": 230}, {"only_a": 200, "only_b": 300}),
         "temperature-runs-away": (scaled(1_386_304.0), scaled(fit_temperature(*answers()))),
     }
+
+
+def more_cases():
+    """Other faults that a check must find, and other healthy models that it must leave alone."""
+    held = SimpleNamespace(parts=[[nn.Dropout()], {"a": [nn.Dropout()]}])
+    resnet = Function(lambda self, x: self.body(x), body=net(nn.BatchNorm1d(4)))
+    renewed = averaged(copied_after=2)
+    update_bn(renewed["batches"], renewed["average"])
+    return {
+        "plain-list": (
+            [
+                Function(lambda self, x: x, held=held),
+                Function(lambda self, x: x, d={"a": [DROPS()]}),
+            ],
+            [PLAIN(), nn.ModuleDict({"a": DROPS()}), nn.LSTM(4, 4)],
+        ),
+        "few-updates": ([batch_normed(momentum=0.01, batches=60)], [batch_normed(momentum=None)]),
+        "momentum-zero": ([batch_normed().eval()], []),
+        "averaged-weights": ([averaged(2)], [renewed]),
+        "federated": ([{"model": batch_normed(), "clients": [batch_normed(data=X + 3)]}], []),
+        "frozen-part-thaws": ([], [frozen(keeps=False, cure_in_loop=True)]),
+        "checkpoint-mask": (
+            [checkpointed(DROPS(), preserve=False)],
+            [checkpointed(DROPS(), preserve=True), checkpointed(batch_normed(), preserve=True)],
+        ),
+        "padding-moves-scores": (
+            [per_position(looks_around=True)],
+            [per_position(looks_around=False)],
+        ),
+        "validation-higher": ([net(nn.Dropout1d(), nn.BatchNorm1d(4))], []),
+        "encoder-padding": ([encoder() | {"model": encoder()["model"].requires_grad_(False)}], []),
+        "group-norm-of-one": ([grouped(4, (2, 3))], [grouped(2, (2, 3))]),
+        "batch-size-changes-answers": (
+            [{"model": batch_normed(), "x": X[:5]}],
+            [{"model": batch_normed().eval(), "x": X[:5]}],
+        ),
+        "ready-for-evaluation": ([{"model": batch_normed(), "x": X[:5]}], []),
+        "mc-dropout-no-variance": (
+            [Function(lambda self, x: F.dropout(x, 0.5, self.training)), net(nn.Dropout1d())],
+            [],
+        ),
+        "own-train-method": ([], [KeepsABody(), nn.Sequential(KeepsABody())]),
+        "own-eval-method": ([], [Merges()]),
+        "inference-tensors": (
+            [keeping(lambda value: {"a": [value]})],
+            [keeping(lambda value: value.sum().item())],
+        ),
+        "exported-eval": (
+            [exported(True, nn.BatchNorm1d(4)), exported_rnn(training=True)],
+            [exported(False, nn.BatchNorm1d(4)), exported_rnn(training=False)],
+        ),
+        "export-mixed-modes": ([], [exported(False, nn.BatchNorm1d(4, momentum=1.0))]),
+        "libtorch": (
+            [{"module": torch.jit.trace(resnet, X, check_trace=False)}],
+            [{"module": torch.jit.trace(batch_normed().eval(), X)}],
+        ),
+        "eval-norm-still-learns": ([], [net(nn.BatchNorm1d(4, affine=False))]),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_forms_of_a_fault_are_found_and_other_healthy_models_left_alone():
+    said = {
+        name: [[printed(name, given) for given in kind] for kind in kinds]
+        for name, kinds in more_cases().items()
+    }
+    wrong = {
+        name: found
+        for name, found in said.items()
+        if any(out != ["True"] for out in found[0]) or any(out != ["False"] for out in found[1])
+    }
+    assert not wrong
 
 
 def printed(name, given):
