@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -740,6 +741,22 @@ def test_running_statistics():
 
     far = audit(right, 20 * data + 50).findings
     assert [(f.kind, f.module) for f in far] == [("statistics-far-off", "1")]
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "said"),
+    [(1000, 0, "variance .* larger"), (1, 50, "mean .* standard deviations"), (5, 3, None)],
+)
+def test_one_feature_in_other_units(scale, shift, said):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 3))
+    for _ in range(100):
+        model(torch.randn(32, 8))
+    data = torch.randn(32, 8)
+    data[:, 0] = scale * data[:, 0] + shift
+    found = audit(model.eval(), data).findings
+    assert [f.kind for f in found] == ["statistics-far-off"] * (said is not None)
+    assert said is None or re.search(f"{said}.*in the channel that is furthest", found[0].evidence)
 
 
 def test_statistics_never_updated_in_a_trained_model():

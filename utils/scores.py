@@ -159,14 +159,16 @@ class Scores:
         """The numbers of the whole set."""
         if not self.samples:
             raise ValueError(
-                "loader yielded no batches, so there is nothing to average; expected at least "
+                "loader yielded no samples, so there is nothing to average; expected at least "
                 "one batch of (input, target)."
             )
         if self.samples_with_accuracy < self.samples:
             self.means.pop("accuracy", None)  # the outputs of some batches were something else
         for name, mean in self.means.items():
             if not mean.count:
-                raise ValueError(f"{name} has nothing to average: every target is ignored.")
+                raise ValueError(
+                    f"{name} has nothing to average: every target is ignored or weighs 0."
+                )
         values = {name: mean.value() for name, mean in self.means.items()}
         for name, metric in self.metrics.items():
             metric.distributed_available_fn = _never  # the processes are merged already

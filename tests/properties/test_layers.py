@@ -70,7 +70,7 @@ def test_eval_dropout_is_the_identity(made, grad):
 
 @states(
     "02_dropout",
-    "in eval mode the layer hands back the *same memory*",
+    "in eval mode the layer, unless it is compiled, hands back the *same memory*",
     over="six kinds of dropout, types of numbers, shapes, p",
 )
 @given(dropouts())
@@ -261,7 +261,7 @@ def test_a_single_value_a_channel_is_refused(made, rows, seed):
 
 @states(
     "03_batch_norm",
-    "And a batch that is refused for this has been *counted*",
+    "And a batch that a layer has refused for this, uncompiled, has been *counted*",
     over="momentum and none, numbers of refused batches",
 )
 @given(st.sampled_from([0.1, None]), st.integers(0, 4))
@@ -408,7 +408,8 @@ def test_the_fast_path_agrees_at_real_positions(lengths, heads, activation, norm
 
 @states(
     "04_every_layer",
-    "an embedding shortens those of the vectors looked up that are longer, in place, in any mode.",
+    "an embedding shortens those of the vectors looked up that are longer, in place, in any "
+    "mode, unless it is scripted.",
     over="either mode, norms, tokens",
 )
 @given(flags, st.floats(0.05, 0.5), st.sets(st.integers(0, 9), min_size=1), seeds)

@@ -18,6 +18,8 @@ MAX_MEAN_SHIFT = 3.0
 """A mean that is further from the running mean, in standard deviations, is far off."""
 MAX_VARIANCE_RATIO = 10.0
 """A variance that is so many times the running variance, or its inverse, is far off."""
+LONE_MEAN_SHIFT, LONE_VARIANCE_RATIO = 15.0, 1000.0
+"""The same for one channel among many, which is enough to be far off by so much."""
 
 
 def detect_bad_statistics(context: AuditContext) -> None:
@@ -190,16 +192,26 @@ def _misfit(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | No
     ratios = ((variance + eps) / (var + eps))[(variance > eps) | (var > eps)]
     if not bool(shifts.isfinite().all()) or not bool(ratios.isfinite().all()):
         return None
+    # A channel that hardly varies in training says little by itself; of the others, one is enough.
+    usual = var > var.median() / 100
     off = max(float(shifts.median()), float(shifts.max()) / 20)
+    if bool(usual.any()):
+        off = max(off, MAX_MEAN_SHIFT / LONE_MEAN_SHIFT * float(shifts[usual].max()))
+    lone = ((variance + eps) / (var + eps))[usual]
     ratio = float(ratios.median()) if len(ratios) else 1.0
     size = max(ratio, 1 / max(ratio, 1e-12))
     if ratio < 1 and float(variance.sum()) > 0.3 * float(var.sum()):
         size = 1.0  # rare features: most are silent in one batch, and the rest make up for it
     if isinstance(layer, INSTANCE_NORMS):
-        size = 1.0
+        size, lone = 1.0, lone[:0]
     if size > MAX_VARIANCE_RATIO:
         which = "larger" if ratio > 1 else "smaller"
         return f"it receives a variance {rounded(size)} times {which} than the running variance"
+    if len(lone) and float(lone.max()) > LONE_VARIANCE_RATIO:
+        return (
+            f"it receives a variance {rounded(float(lone.max()))} times larger than the running "
+            "variance, in the channel that is furthest"
+        )
     if off > MAX_MEAN_SHIFT:
         return (
             f"it receives a mean {rounded(float(shifts.max()))} standard deviations from the "
