@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import html
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 UNUSED = ("pagefind-ui", "pagefind-modular-ui", "pagefind-component-ui", "pagefind-highlight")
+NOT_IN_A_FOLDER = {"wasm.unknown.pagefind", "pagefind-worker.js"}
 SYMPTOMS = "what_is_going_wrong"
 NOT_INDEXED = {"errata", "name_index", "bibliography"}
 """Pages that repeat the words of others: a search leads to those."""
@@ -36,6 +39,18 @@ def write_index(app: Sphinx, error: Exception | None) -> None:
     for name in UNUSED:
         for unused in (site / "pagefind").glob(f"{name}.*"):
             unused.unlink()
+    _pack_for_a_folder(site / "pagefind")
+
+
+def _pack_for_a_folder(index: Path) -> None:
+    """Write all files of the index into one script, which a page may read from a folder."""
+    files = {
+        path.relative_to(index).as_posix(): base64.b64encode(path.read_bytes()).decode()
+        for path in sorted(index.rglob("*"))
+        if path.is_file() and path.name not in NOT_IN_A_FOLDER
+    }
+    script = f"globalThis.bookSearchFiles = {json.dumps(files)};\n"
+    (index / "folder.js").write_text(script, encoding="ascii")
 
 
 async def _index(site: Path) -> None:

@@ -1,24 +1,42 @@
-// Search: Pagefind's index over http, the theme's own index when the book is opened from a folder.
+// Search with Pagefind's index, over http and when the book is opened from a folder.
 (() => {
   // From this script's own address: the 404 page is served under any path.
   const root = new URL("..", document.currentScript.src).href;
   const isFolder = location.protocol === "file:";
   let pagefind;
 
+  // A browser reads no files from a folder but scripts: all files of the index are in one.
+  const fromFolder = async () => {
+    await new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: `${root}pagefind/folder.js`, onload: resolve, onerror: reject });
+      document.head.append(script);
+    });
+    const files = globalThis.bookSearchFiles;
+    const bytes = (name) => Uint8Array.from(atob(files[name]), (letter) => letter.charCodeAt(0));
+    const usual = globalThis.fetch;
+    globalThis.fetch = async (address, options) => {
+      const name = String(address).split("/pagefind/")[1]?.split("?")[0];
+      return name in files ? new Response(bytes(name)) : usual(address, options);
+    };
+    const code = new Blob([bytes("pagefind.js")], { type: "text/javascript" });
+    return import(URL.createObjectURL(code));
+  };
+
   // Fetched at the first search only: readers who do not search pay nothing.
   const load = async () => {
-    pagefind ??= import(`${root}pagefind/pagefind.js`).then(async (module) => {
-      await module.options({ excerptLength: 24 });
-      await module.init();
-      return module;
-    });
-    return pagefind;
+    const module = isFolder ? fromFolder() : import(`${root}pagefind/pagefind.js`);
+    const place = { basePath: `${root}pagefind/`, baseUrl: new URL(root).pathname, noWorker: true };
+    await (await module).options({ excerptLength: 24, ...(isFolder ? place : {}) });
+    await (await module).init();
+    return module;
   };
 
   // All words first; when that finds little, the same question with one word left out,
   // since a reader's phrase often has one word that the page does not use.
   const find = async (question) => {
-    const engine = await load();
+    pagefind ??= load();
+    const engine = await pagefind;
     const scores = new Map();
     const add = (results, weight) => {
       for (const result of results) {
@@ -70,7 +88,6 @@
   for (const form of document.querySelectorAll("form.bd-search")) {
     const input = form.elements.q;
     const box = form.parentElement.querySelector(".book-search-results");
-    if (isFolder) continue;
     let asked = 0;
     const search = async () => {
       const mine = ++asked;
@@ -92,11 +109,5 @@
   if (!field) return;
   field.value = new URLSearchParams(location.search).get("q") ?? "";
   field.focus();
-  if (!isFolder) return field.dispatchEvent(new Event("input"));
-  for (const source of ["_static/language_data.js", "_static/searchtools.js", "searchindex.js"]) {
-    const script = document.createElement("script");
-    script.src = root + source;
-    script.async = false; // in this order
-    document.head.append(script);
-  }
+  field.dispatchEvent(new Event("input"));
 })();

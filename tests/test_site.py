@@ -346,9 +346,15 @@ def test_a_folder_opened_without_a_server_works(visit, name):
 
 
 def test_search_in_a_folder(visit):
-    page = visit((SITE / "search.html").as_uri() + "?q=inverted")
-    page.wait_for_selector("#search-results li a")
-    assert "Dropout" in page.locator("#search-results li a").first.inner_text()
+    page = visit((SITE / "search.html").as_uri() + "?q=validation+loss+lower+than+training")
+    page.wait_for_selector(".book-search-results li mark")
+    found = page.locator(".book-search-results li a").first
+    assert found.get_attribute("href").endswith(
+        "#validation-loss-is-lower-than-training-loss-is-something-leaking"
+    )
+    found.click()
+    page.wait_for_selector("h1:has-text('What is going wrong')")
+    assert page.seen["errors"] == [] and page.seen["outside"] == []
 
 
 # Links and what previews show
