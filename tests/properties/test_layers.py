@@ -261,7 +261,8 @@ def test_a_single_value_a_channel_is_refused(made, rows, seed):
 
 @states(
     "03_batch_norm",
-    "And a batch that a layer has refused for this, uncompiled, has been *counted*",
+    "And a batch that a batch norm in train mode has refused for this, uncompiled, has been "
+    "*counted*",
     over="momentum and none, numbers of refused batches",
 )
 @given(st.sampled_from([0.1, None]), st.integers(0, 4))
