@@ -281,6 +281,59 @@ def grouped(groups, shape):
     return {"model": model, "x": x}
 
 
+def recipe(model):
+    """The usual one for Monte Carlo dropout."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.train()
+    return {"model": model}
+
+
+class Counts(nn.Module):
+    """State of its own that moves in train mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += self.training
+        return x
+
+
+class FrozenStatistics(nn.Module):
+    """As detectors have it: statistics, no momentum and no counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(4))
+        self.register_buffer("running_var", torch.ones(4))
+        self.eval()
+
+    def forward(self, x):
+        return (x - self.running_mean) / self.running_var.sqrt()
+
+
+def deep_images():
+    return torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def deep(steps):
+    """Convolutions whose variances are far from 1, and whose means are not far from 0."""
+    torch.manual_seed(0)
+    blocks = [
+        layer
+        for width in (3, 8, 8, 8)
+        for layer in (nn.Conv2d(width, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    ]
+    model = nn.Sequential(*blocks).train()
+    with torch.no_grad():
+        for _ in range(steps):
+            model(deep_images())
+    return model
+
+
 def padded(masked):
     def mean(self, x):
         words = (x != 0).any(-1, keepdim=True)
@@ -360,10 +413,7 @@ def all_cases():
             net(nn.BatchNorm1d(4), nn.Dropout()),
         ),
         "group-norm-of-one": (net(nn.GroupNorm(4, 4)), net(nn.GroupNorm(2, 4))),
-        "detector-losses": (
-            batch_normed(),
-            nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
-        ),
+        "detector-losses": (batch_normed(), Counts()),
         "batch-size-changes-answers": (batch_normed(), batch_normed().eval()),
         "padding-moves-scores": (padded(masked=False), padded(masked=True)),
         "mean-of-batch-means": (
@@ -395,8 +445,8 @@ def all_cases():
         "scaling-at-test-time": ({}, None),
         "how-many-zeros": ({}, None),
         "mc-dropout-no-variance": (
-            {"model": encoder()["model"], "x": encoder()["x"]},
-            DROPS(),
+            recipe(encoder()["model"]) | {"x": encoder()["x"]},
+            recipe(DROPS()),
         ),
         "modes-agree": (net(nn.LayerNorm(4)), DROPS()),
         "expected-more-than-1-value": (batch_normed(), batch_normed().eval()),
@@ -436,8 +486,8 @@ def all_cases():
         "compiled-flag": (compiled(reaches=False), compiled(reaches=True)),
         "mc-dropout-exported": ({"exported": PLAIN()}, {"exported": DROPS()}),
         "libtorch": (
-            {"module": torch.jit.trace(DROPS(), X, check_trace=False)},
-            {"module": torch.jit.trace(DROPS().eval(), X)},
+            {"model": DROPS(), "module": torch.jit.trace(DROPS(), X, check_trace=False)},
+            {"model": DROPS(), "module": torch.jit.trace(DROPS().eval(), X)},
         ),
         "distributed-sampler": (
             {"sampler": DistributedSampler(range(10), 4, 0)},
@@ -462,7 +512,10 @@ def all_cases():
 def more_cases():
     """Other faults that a check must find, and other healthy models that it must leave alone."""
     held = SimpleNamespace(parts=[[nn.Dropout()], {"a": [nn.Dropout()]}])
-    resnet = Function(lambda self, x: self.body(x), body=net(nn.BatchNorm1d(4)))
+    resnet = Function(lambda self, x: self.body(x), body=batch_normed())
+    tracked = nn.Sequential(nn.InstanceNorm1d(1, track_running_stats=True))
+    encoder_layer = nn.TransformerEncoderLayer(4, 2, 8, 0.5, batch_first=True)
+    sequence = {"inputs": torch.randn(8, 5, 4, generator=torch.Generator().manual_seed(1))}
     renewed = averaged(copied_after=2)
     update_bn(renewed["batches"], renewed["average"])
     return {
@@ -473,14 +526,24 @@ def more_cases():
             ],
             [PLAIN(), nn.ModuleDict({"a": DROPS()}), nn.LSTM(4, 4)],
         ),
-        "few-updates": ([batch_normed(momentum=0.01, batches=60)], [batch_normed(momentum=None)]),
-        "momentum-zero": ([batch_normed().eval()], []),
+        "few-updates": (
+            [batch_normed(momentum=0.01, batches=60), batch_normed(momentum=0.0)],
+            [batch_normed(momentum=None), FrozenStatistics(), tracked],
+        ),
+        "momentum-zero": ([batch_normed().eval(), FrozenStatistics()], []),
         "averaged-weights": ([averaged(2)], [renewed]),
         "federated": ([{"model": batch_normed(), "clients": [batch_normed(data=X + 3)]}], []),
         "frozen-part-thaws": ([], [frozen(keeps=False, cure_in_loop=True)]),
         "checkpoint-mask": (
-            [checkpointed(DROPS(), preserve=False)],
-            [checkpointed(DROPS(), preserve=True), checkpointed(batch_normed(), preserve=True)],
+            [
+                checkpointed(DROPS(), preserve=False),
+                checkpointed(encoder_layer, preserve=False) | sequence,
+            ],
+            [
+                checkpointed(DROPS(), preserve=True),
+                checkpointed(batch_normed(), preserve=True),
+                checkpointed(encoder_layer, preserve=True) | sequence,
+            ],
         ),
         "padding-moves-scores": (
             [per_position(looks_around=True)],
@@ -495,13 +558,26 @@ def more_cases():
         ),
         "ready-for-evaluation": ([{"model": batch_normed(), "x": X[:5]}], []),
         "mc-dropout-no-variance": (
-            [Function(lambda self, x: F.dropout(x, 0.5, self.training)), net(nn.Dropout1d())],
-            [],
+            [
+                recipe(Function(lambda self, x: F.dropout(x, 0.5, self.training))),
+                recipe(net(nn.Dropout1d())),
+                DROPS().eval(),
+            ],
+            [DROPS()],
         ),
+        "worse-in-eval": (
+            [{"model": deep(steps=5), "train_x": deep_images()}],
+            [{"model": deep(steps=200), "train_x": deep_images()}],
+        ),
+        "same-for-every-input": (
+            [],
+            [net(nn.Dropout(0.9)), Function(lambda self, x: 1e-6 * self.body(x), body=PLAIN())],
+        ),
+        "spectral-norm": ([], [nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).eval()]),
         "own-train-method": ([], [KeepsABody(), nn.Sequential(KeepsABody())]),
         "own-eval-method": ([], [Merges()]),
         "inference-tensors": (
-            [keeping(lambda value: {"a": [value]})],
+            [keeping(lambda value: {"a": [value]}), keeping(lambda v: SimpleNamespace(kv=[v]))],
             [keeping(lambda value: value.sum().item())],
         ),
         "exported-eval": (
@@ -510,8 +586,15 @@ def more_cases():
         ),
         "export-mixed-modes": ([], [exported(False, nn.BatchNorm1d(4, momentum=1.0))]),
         "libtorch": (
-            [{"module": torch.jit.trace(resnet, X, check_trace=False)}],
-            [{"module": torch.jit.trace(batch_normed().eval(), X)}],
+            [
+                {"model": resnet, "module": torch.jit.trace(resnet, X, check_trace=False)},
+                {
+                    "model": tracked,
+                    "module": torch.jit.trace(tracked, X[:, None], check_trace=False),
+                }
+                | {"x": X[:, None]},
+            ],
+            [{"model": resnet, "module": torch.jit.trace(batch_normed().eval(), X)}],
         ),
         "eval-norm-still-learns": ([], [net(nn.BatchNorm1d(4, affine=False))]),
     }
