@@ -1,8 +1,8 @@
 """Slides of the chapters: what `make slides` calls.
 
-A section is a slide: its question, and below it the cells that decide, each with what it printed or
-drew. What the chapter says about them is in the speaker's notes (press S). Guesses, exercises and
-sources stay in the chapter.
+A section is a slide: its question, its tables and lists, and below it the cells that decide, each
+with what it printed or drew. What else the chapter says about them is in the speaker's notes (press
+S). Guesses, exercises and sources stay in the chapter.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _of_text(text: str) -> list[NotebookNode]:
         kind = "subslide"
     else:
         shown, kind = [], "skip"
-    shown += [p for p in paragraphs if p.startswith("**Predict.**")]
+    shown += [p for p in paragraphs if p.startswith(("**Predict.**", "|", "- "))]
     notes = [p for p in text.split("\n\n") if p not in shown]
     cells = [_markdown("\n\n".join(shown), kind)] if shown else []
     return [*cells, _markdown("\n\n".join(notes), "notes")] if notes else cells
