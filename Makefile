@@ -34,7 +34,7 @@ test: $(READY)  ## All checks: style, types, units, strict nbval, hygiene, the b
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(NBVAL) $(NOTEBOOKS)
-	$(BIN)/python -m pytest -q $(NO_PAGES) -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q $(NO_PAGES)
 	$(MAKE) test-site
 
 test-fast: $(READY)  ## Style, types and unit tests only
