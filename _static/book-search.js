@@ -25,10 +25,10 @@
 
   // Fetched at the first search only: readers who do not search pay nothing.
   const load = async () => {
-    const module = isFolder ? fromFolder() : import(`${root}pagefind/pagefind.js`);
+    const module = await (isFolder ? fromFolder() : import(`${root}pagefind/pagefind.js`));
     const place = { basePath: `${root}pagefind/`, baseUrl: new URL(root).pathname, noWorker: true };
-    await (await module).options({ excerptLength: 24, ...(isFolder ? place : {}) });
-    await (await module).init();
+    await module.options({ excerptLength: 24, ...(isFolder ? place : {}) });
+    await module.init();
     return module;
   };
 

@@ -1,7 +1,12 @@
-"""Call a function in a process of its own: what takes too long, or too much memory, ends there."""
+"""Call a function in a process of its own: what takes too long, or too much memory, ends there.
+
+The process comes from a server that does nothing else: a process with threads, as the one that
+grades, must not be forked.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import warnings
@@ -11,7 +16,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-MEGABYTE = 1024**2
+from .box import MEGABYTE, family
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "nbformat"])
 T = TypeVar("T")
@@ -52,7 +58,9 @@ def apart(
         process.join()
         raise Lost(f"its process ended with exit status {process.exitcode}") from nothing
     finally:
-        _end(process.pid)
+        for member in reversed(family(process.pid)):  # a parent last: it is how they are found
+            with contextlib.suppress(psutil.Error):
+                member.kill()
         process.join()
         result.close()
     if error:
@@ -70,17 +78,3 @@ def _call(
     except Exception as error:
         answer = (None, type(error).__name__)
     result.send(answer)
-
-
-def _end(pid: int | None) -> None:
-    """End a process and all below it; those first, since they lose their parent with it."""
-    try:
-        process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
-    except psutil.Error:
-        return
-    for member in family:
-        try:
-            member.kill()
-        except psutil.Error:
-            continue

@@ -197,7 +197,7 @@ class Box:
         while self.process.poll() is None and not self._over:
             memory = threads = 0
             nameless: dict[tuple[int, int], int] = {}
-            for process in self._family():
+            for process in family(self.process.pid):
                 ours[process.pid] = process
                 try:
                     with process.oneshot():
@@ -220,19 +220,12 @@ class Box:
             else:
                 time.sleep(0.05)
 
-    def _family(self) -> list[psutil.Process]:
-        try:
-            parent = psutil.Process(self.process.pid)
-            return [parent, *parent.children(recursive=True)]
-        except psutil.Error:
-            return []
-
     def _kill(self, ours: dict[int, psutil.Process]) -> None:
         """End the session, and what left it: until nothing answers any more."""
         for _ in range(200):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            ours |= {process.pid: process for process in self._family()}
+            ours |= {process.pid: process for process in family(self.process.pid)}
             alive = [process for process in ours.values() if _lives(process)]
             if not alive:
                 break
@@ -241,6 +234,15 @@ class Box:
                     process.kill()
             time.sleep(0.01)
         self.process.wait()
+
+
+def family(pid: int | None) -> list[psutil.Process]:
+    """A process and all below it, as far as they are there."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -310,8 +312,8 @@ def _bubblewrap() -> tuple[list[str], list[str]] | None:
     """
     if shutil.which("bwrap") is None:
         return None
-    words, no_more = ["bwrap", "--die-with-parent", "--new-session"], ["--unshare-user"]
-    no_more += ["--disable-userns"]
+    words = ["bwrap", "--die-with-parent", "--new-session"]
+    no_more = ["--unshare-user", "--disable-userns"]
     if os.getuid() == 0:
         words += [f"--unshare-{kind}" for kind in ("pid", "net", "ipc", "uts", "cgroup-try")]
         ways = [(words, ["bwrap", *no_more, "--dev-bind", "/", "/"]), (words, [])]
@@ -340,10 +342,10 @@ def _as(user: int | None) -> list[str]:
 
 def _wrapping(folder: Path, package: Path, user: int | None) -> list[str]:
     """The words in front of the command: nothing without bubblewrap."""
-    box = _bubblewrap()
-    if box is None:
+    wrapped = _bubblewrap()
+    if wrapped is None:
         return []
-    words, inner = [*box[0]], box[1]
+    words, inner = [*wrapped[0]], wrapped[1]
     # First, since Python itself may lie below /tmp.
     words += ["--bind", str(folder / "tmp"), "/tmp"]
     for path in _above(sys.prefix, sys.base_prefix, "/package/boxed", "/etc/alternatives"):

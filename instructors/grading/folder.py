@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from .apart import Lost, apart
 from .assignment import Assignment
@@ -17,7 +20,6 @@ from .submissions import Submission, Unreadable, find, read
 
 READING_AND_MARKING = 120
 """Seconds, beside those that the submission itself may take."""
-CODE = sorted(Path(__file__).parent.parent.glob("*/*.py"))
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,7 @@ class Folder:
 
     def grade(self) -> Path:
         """Grade it; what was graded before, in the same way, is not graded again."""
-        assignment = Assignment.load(self.name, self.variant)
-        submissions = find(self.submitted)
+        assignment, submissions = self._assignment, find(self.submitted)
         for folder in ("feedback", "results"):
             (self.output / folder).mkdir(parents=True, exist_ok=True)
         print(
@@ -69,14 +70,17 @@ class Folder:
                 print(f"Wrote {path}")
         return self.output
 
+    @cached_property
+    def _assignment(self) -> Assignment:
+        return Assignment.load(self.name, self.variant)
+
     def _one(self, submission: Submission, alone: bool = False) -> Graded:
         """Grade one, write its page, and say so in a line."""
-        assignment = Assignment.load(self.name, self.variant)
-        note = ""
         try:
-            kept = self._kept(submission, assignment)
-            if kept.exists():
-                graded, note = Graded.from_json(kept.read_text(encoding="utf-8")), "as before"
+            kept = self._kept(submission)
+            known = kept.exists()
+            if known:
+                graded = Graded.from_json(kept.read_text(encoding="utf-8"))
             else:
                 graded = apart(
                     _read_and_grade,
@@ -87,25 +91,39 @@ class Folder:
                     unfinished = kept.with_suffix(".part")
                     unfinished.write_text(graded.to_json(), encoding="utf-8")
                     unfinished.replace(kept)
-        except (Lost, OSError) as error:
-            reason = f"It could not be graded, look at it by hand: {error}."
-            graded = not_graded(assignment, reason, too_slow=True)
-        page = self.output / "feedback" / f"{submission.key}.html"
-        write_page(page, submission, assignment, graded, self.book)
-        note = note or "; ".join(graded.remarks)[:90]
+            page = self.output / "feedback" / f"{submission.key}.html"
+            write_page(page, submission, self._assignment, graded, self.book)
+        except Exception as error:  # one of them must not stop the others; it is not kept
+            lost = isinstance(error, Lost)
+            why = str(error) if lost else type(error).__name__
+            reason = f"It could not be graded, look at it by hand: {why}."
+            graded, known = not_graded(self._assignment, reason, too_slow=lost), False
+        note = "as before" if known else "; ".join(graded.remarks)[:90]
         if graded.too_slow and not alone:
             note += " (once more at the end)"
         print(f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}", flush=True)
         return graded
 
-    def _kept(self, submission: Submission, assignment: Assignment) -> Path:
+    def _kept(self, submission: Submission) -> Path:
         """Where the result is kept, under a name of all that it depends on."""
-        held = hashlib.sha256(repr((assignment.fingerprint, self.limits)).encode())
-        for path in (*CODE, *submission.files):
-            held.update(os.fsencode(path.name))
-            with path.open("rb") as file:
-                held.update(hashlib.file_digest(file, "sha256").digest())
+        held = self._how.copy()
+        _add(held, submission.files)
         return self.output / "results" / f"{submission.key}-{held.hexdigest()[:12]}.json"
+
+    @cached_property
+    def _how(self) -> Any:
+        """A hash of the assignment, the limits and the code that grades."""
+        held = hashlib.sha256(repr((self._assignment.fingerprint, self.limits)).encode())
+        _add(held, sorted(Path(__file__).parent.parent.glob("*/*.py")))
+        return held
+
+
+def _add(held: Any, paths: Iterable[Path]) -> None:
+    """Put files into a hash, with their names."""
+    for path in paths:
+        held.update(os.fsencode(path.name))
+        with path.open("rb") as file:
+            held.update(hashlib.file_digest(file, "sha256").digest())
 
 
 def _read_and_grade(name: str, variant: int, submission: Submission, limits: Limits) -> Graded:

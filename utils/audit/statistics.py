@@ -189,30 +189,30 @@ def _misfit(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | No
         mean, var = mean / (1 - rest), ((var - rest) / (1 - rest)).clamp(min=0)
     eps = float(getattr(layer, "eps", 1e-5))
     shifts = (average - mean).abs() / (var + eps).sqrt()
-    ratios = ((variance + eps) / (var + eps))[(variance > eps) | (var > eps)]
+    spread = (variance + eps) / (var + eps)
+    ratios = spread[(variance > eps) | (var > eps)]
     if not bool(shifts.isfinite().all()) or not bool(ratios.isfinite().all()):
         return None
     # A channel that hardly varies in training says little by itself; of the others, one is enough.
     usual = var > var.median() / 100
+    lone_shift = float(shifts[usual].max()) if bool(usual.any()) else 0.0
+    lone_ratio = float(spread[usual].max()) if bool(usual.any()) else 1.0
     off = max(float(shifts.median()), float(shifts.max()) / 20)
-    if bool(usual.any()):
-        off = max(off, MAX_MEAN_SHIFT / LONE_MEAN_SHIFT * float(shifts[usual].max()))
-    lone = ((variance + eps) / (var + eps))[usual]
     ratio = float(ratios.median()) if len(ratios) else 1.0
     size = max(ratio, 1 / max(ratio, 1e-12))
     if ratio < 1 and float(variance.sum()) > 0.3 * float(var.sum()):
         size = 1.0  # rare features: most are silent in one batch, and the rest make up for it
     if isinstance(layer, INSTANCE_NORMS):
-        size, lone = 1.0, lone[:0]
+        size = lone_ratio = 1.0
     if size > MAX_VARIANCE_RATIO:
         which = "larger" if ratio > 1 else "smaller"
         return f"it receives a variance {rounded(size)} times {which} than the running variance"
-    if len(lone) and float(lone.max()) > LONE_VARIANCE_RATIO:
+    if lone_ratio > LONE_VARIANCE_RATIO:
         return (
-            f"it receives a variance {rounded(float(lone.max()))} times larger than the running "
+            f"it receives a variance {rounded(lone_ratio)} times larger than the running "
             "variance, in the channel that is furthest"
         )
-    if off > MAX_MEAN_SHIFT:
+    if off > MAX_MEAN_SHIFT or lone_shift > LONE_MEAN_SHIFT:
         return (
             f"it receives a mean {rounded(float(shifts.max()))} standard deviations from the "
             "running mean, in the channel that is furthest"
