@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
-from pagefind.index import IndexConfig, PagefindIndex
+from pagefind.service import PagefindService
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -54,8 +54,8 @@ def _pack_for_a_folder(index: Path) -> None:
 
 
 async def _index(site: Path) -> None:
-    config = IndexConfig(output_path=str(site / "pagefind"))
-    async with PagefindIndex(config=config) as index:
+    async with PagefindService() as service:
+        index = await service.create_index()
         for path in sorted(site.rglob("*.html")):
             if path.stem in NOT_INDEXED:
                 continue
@@ -67,6 +67,14 @@ async def _index(site: Path) -> None:
                 await index.add_html_file(
                     content=content, url=f"{path.relative_to(site).as_posix()}{url}"
                 )
+        await index.write_files(str(site / "pagefind"))
+        # Pagefind answers before its last writes are done, and on leaving it is ended.
+        await asyncio.wait_for(_until_no_file_is_empty(site / "pagefind"), timeout=30)
+
+
+async def _until_no_file_is_empty(folder: Path) -> None:
+    while any(path.is_file() and path.stat().st_size == 0 for path in folder.rglob("*")):
+        await asyncio.sleep(0.1)
 
 
 def _sections(article: Tag, heading_weight: int) -> Iterator[tuple[str, str]]:

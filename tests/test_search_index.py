@@ -14,3 +14,4 @@ def test_the_index_is_beside_the_pages_and_names_its_files():
     (language,) = entry["languages"].values()
     assert language["page_count"] >= len(list(SITE.glob("chapters/[0-9]*.html")))
     assert list(SITE.glob("pagefind/index/*.pf_index")) and list(SITE.glob("pagefind/fragment/*"))
+    assert all(path.stat().st_size for path in SITE.glob("pagefind/**/*"))
