@@ -13,6 +13,8 @@ NBVAL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval \
 VARIANT ?= 1
 GRADING := PYTHONPATH=instructors:tools $(BIN)/python -m grading
 
+# Two processes with one thread each, here too.
+UNITS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 NO_PAGES := --ignore tests/test_site.py --ignore tests/test_publishing.py
 
 .PHONY: help book test test-fast test-site test-portable test-seeds test-properties test-frameworks \
@@ -34,13 +36,13 @@ test: $(READY)  ## All checks: style, types, units, strict nbval, hygiene, the b
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(NBVAL) $(NOTEBOOKS)
-	$(BIN)/python -m pytest -q $(NO_PAGES)
+	$(UNITS) $(NO_PAGES)
 	$(MAKE) test-site
 
 test-fast: $(READY)  ## Style, types and unit tests only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q utils tests $(NO_PAGES) --ignore tests/test_validation.py
+	$(UNITS) utils tests $(NO_PAGES) --ignore tests/test_validation.py
 
 test-site: book browser  ## The built pages in a real Chromium
 	$(BIN)/python -m pytest -q tests/test_site.py -n 2 --dist worksteal
@@ -56,7 +58,7 @@ test-seeds: $(READY)  ## Every chapter with its asserts under five shifted seeds
 	$(BIN)/python tools/shift_seeds.py
 
 test-properties: $(READY)  ## The book's general sentences against many new examples
-	EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/properties
+	EXAMPLES=500 $(UNITS) tests/properties
 
 test-frameworks: $(READY)  ## Other libraries' loops and the page about them, in an environment of their own
 	@$(PYTHON) tools/frameworks_env.py

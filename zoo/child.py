@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import resource
@@ -96,6 +97,7 @@ def _work_and_exit(
     """In the child: answer through the pipe, and never return."""
     try:
         if quiet:
+            faulthandler.disable()
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
