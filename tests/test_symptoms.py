@@ -175,9 +175,15 @@ def with_loss(model):
     return {"model": model, "y": labels, "loss_of": lambda x, y: F.cross_entropy(model(x), y)}
 
 
-def policy(p):
-    model = net(nn.Dropout(p))
-    return {"model": model, "log_prob": lambda x: model(x).log_softmax(1)[:, 0]}
+def policy(p, updates_in_train_mode=True):
+    model = net(nn.Dropout(p)).eval()
+
+    def log_prob(x):
+        return model(x).log_softmax(1)[:, 0]
+
+    old = log_prob(X).detach()
+    model.train(updates_in_train_mode)
+    return {"model": model, "log_prob": log_prob, "old": old}
 
 
 def keeping(kept):
@@ -447,6 +453,13 @@ def plainest_forms():
         "adapters-mixed-modes": (nn.Sequential(nn.Dropout(), nn.Dropout().eval()), DROPS()),
         "keras-layers-ignore-the-flag": (nn.Sequential(FromKeras()), DROPS()),
         "ppo-ratio": (policy(0.5), policy(0.0)),
+        "eval-or-no-grad": (DROPS().eval(), {"model": DROPS().eval(), "gradients": False}),
+        "backward-in-eval": (PLAIN(), {"model": PLAIN(), "gradients": False}),
+        "which-variance": ({}, None),
+        "inference-mode-everywhere": (
+            {"value": summed(inference=True)},
+            {"value": summed(inference=False)},
+        ),
         "target-network": ({"target": DROPS()}, {"target": DROPS().eval()}),
         "keep-prob": (net(nn.Dropout(0.8)), net(nn.Dropout(0.2))),
         "scaling-at-test-time": ({}, None),
@@ -583,6 +596,10 @@ def other_forms():
         "spectral-norm": ([], [nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).eval()]),
         "own-train-method": ([], [KeepsABody(), nn.Sequential(KeepsABody())]),
         "own-eval-method": ([], [Merges()]),
+        "ppo-ratio": ([], [policy(0.5, updates_in_train_mode=False)]),
+        "same-mode": ([], [{"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1)}]),
+        "eval-or-no-grad": ([{"model": DROPS(), "gradients": False}], []),
+        "backward-in-eval": ([], [PLAIN().requires_grad_(False)]),
         "inference-tensors": (
             [keeping(lambda value: {"a": [value]}), keeping(lambda v: SimpleNamespace(kv=[v]))],
             [keeping(lambda value: value.sum().item())],
@@ -632,5 +649,5 @@ def test_a_check_tells_the_fault_from_its_absence(cases, name):
 
 def test_each_entry_has_a_proof_and_each_check_a_case(cases):
     assert set(cases) == set(CHECKS)
-    assert [name for name, text in ENTRIES.items() if "*Proof:*" not in text] == ["no-eval-hook"]
+    assert [name for name, text in ENTRIES.items() if "*Proof:*" not in text] == []
     assert set(ENTRIES) - set(CHECKS) == {"checkpointing"}
