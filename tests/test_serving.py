@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -16,7 +17,8 @@ import uvicorn
 from torch import nn
 
 from examples.serving import service as service_module
-from examples.serving.loading import NotFitToServe, load, save
+from examples.serving.batching import Batcher
+from examples.serving.loading import NotFitToServe, Served, load, save
 from examples.serving.service import create_app
 from utils.data import digits
 from utils.trained import trained_digits_mlp
@@ -399,3 +401,17 @@ def test_the_command_of_the_readme_starts_it(tmp_path):
         assert server.wait(15) in (0, -signal.SIGTERM)
     finally:
         server.kill()
+
+
+def test_a_model_that_raises_stop_iteration_answers_with_an_error():
+    """In a future of asyncio it would be lost, and the batch would wait for ever."""
+    without_parameters = nn.Flatten()
+    without_parameters.forward = lambda images: next(without_parameters.parameters())
+
+    async def ask():
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(Served(without_parameters, "1"), thread)
+            return await asyncio.wait_for(batcher.scores(IMAGES[:1]), timeout=10)
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        asyncio.run(ask())

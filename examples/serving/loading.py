@@ -33,8 +33,12 @@ class Served:
     def scores(self, images: Tensor) -> Tensor:
         """Answer a batch of shape ``(N, 1, 8, 8)``, in the thread that calls."""
         # Gradient modes belong to a thread: switched on here, where the model runs.
-        with torch.inference_mode():
-            return self.model(images)
+        try:
+            with torch.inference_mode():
+                return self.model(images)
+        except StopIteration as error:
+            # asyncio puts none into a future, and the whole batch would wait for ever.
+            raise RuntimeError("the model raised StopIteration") from error
 
 
 def save(model: nn.Module, images: Tensor, path: Path) -> None:
