@@ -29,6 +29,7 @@ CHECKS = {
     if (found := re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 }
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+CENTRED = torch.cat([X, -X])
 
 
 def net(*layers):
@@ -426,7 +427,10 @@ def plainest_forms():
             net(nn.BatchNorm1d(4), nn.Dropout()),
         ),
         "group-norm-of-one": (net(nn.GroupNorm(4, 4)), net(nn.GroupNorm(2, 4))),
-        "detector-losses": (batch_normed(), Counts()),
+        "detector-losses": (
+            {"model": batch_normed(), "batch": (X,)},
+            {"model": Counts(), "batch": (X,)},
+        ),
         "batch-size-changes-answers": (batch_normed(), batch_normed().eval()),
         "padding-moves-scores": (padded(masked=False), padded(masked=True)),
         "mean-of-batch-means": (
@@ -551,8 +555,20 @@ def other_forms():
             [batch_normed(momentum=None), FrozenStatistics(), tracked],
         ),
         "momentum-zero": ([batch_normed().eval(), FrozenStatistics()], []),
-        "averaged-weights": ([averaged(2)], [renewed]),
-        "federated": ([{"model": batch_normed(), "clients": [batch_normed(data=X + 3)]}], []),
+        "averaged-weights": (
+            [averaged(2)],
+            [renewed, renewed | {"loss_of": lambda model: renewed["loss_of"](model) - 10}],
+        ),
+        "federated": (
+            [
+                {"model": batch_normed(), "clients": [batch_normed(data=X + 3)]},
+                {
+                    "model": batch_normed(data=CENTRED),
+                    "clients": [batch_normed(data=0.1 * CENTRED)],
+                },
+            ],
+            [],
+        ),
         "frozen-part-thaws": ([], [frozen(keeps=False, cure_in_loop=True)]),
         "checkpoint-mask": (
             [
@@ -573,7 +589,14 @@ def other_forms():
         "encoder-padding": ([encoder() | {"model": encoder()["model"].requires_grad_(False)}], []),
         "group-norm-of-one": ([grouped(4, (2, 3))], [grouped(2, (2, 3))]),
         "batch-size-changes-answers": (
-            [{"model": batch_normed(), "x": X[:5]}],
+            [
+                {"model": batch_normed(), "x": X[:5]},
+                nn.Sequential(batch_normed(), nn.Linear(3, 30_000), nn.Softmax(1)),
+                Function(
+                    lambda self, x: torch.cat([self.body(r) for r in x.split(4)]),
+                    body=batch_normed(),
+                ),
+            ],
             [{"model": batch_normed().eval(), "x": X[:5]}],
         ),
         "ready-for-evaluation": ([{"model": batch_normed(), "x": X[:5]}], []),
@@ -597,6 +620,17 @@ def other_forms():
         "own-train-method": ([], [KeepsABody(), nn.Sequential(KeepsABody())]),
         "own-eval-method": ([], [Merges()]),
         "ppo-ratio": ([], [policy(0.5, updates_in_train_mode=False)]),
+        "no-grad-is-not-enough": (
+            [nn.Sequential(*DROPS().eval(), nn.Dropout()).eval().append(nn.Dropout())],
+            [],
+        ),
+        "zero-stage-3": ([nn.Sequential(DROPS().eval(), nn.Linear(3, 2))], []),
+        "keep-prob": ([nn.Dropout2d(0.8), nn.LSTM(4, 4, 2, dropout=0.8)], [nn.LSTM(4, 4)]),
+        "memory-grows": (
+            [{"kept": [(PLAIN()(X), 1)]}, {"kept": [{"loss": PLAIN()(X).sum()}]}],
+            [{"kept": [({"loss": 0.5}, PLAIN()(X).detach())]}],
+        ),
+        "two-calls-differ": ([], [Function(lambda self, x: x / torch.zeros(4))]),
         "same-mode": ([], [{"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1)}]),
         "eval-or-no-grad": ([{"model": DROPS(), "gradients": False}], []),
         "backward-in-eval": ([], [PLAIN().requires_grad_(False)]),
