@@ -68,9 +68,12 @@ EVERY_HOLDER = {
     "encoder": encoder,
     "encoder, norm first": lambda: encoder(norm_first=True),
     "decoder layer": Decodes,
+    "scripted": lambda: torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.Dropout())),
+    "scripted, in a model": lambda: nn.Sequential(nn.Linear(8, 8), torch.jit.script(nn.Dropout())),
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("make", EVERY_HOLDER.values(), ids=EVERY_HOLDER)
 def test_every_layer_that_holds_dropout_draws(make):
     torch.manual_seed(0)

@@ -593,7 +593,7 @@ def other_forms():
                 {"model": batch_normed(), "x": X[:5]},
                 nn.Sequential(batch_normed(), nn.Linear(3, 30_000), nn.Softmax(1)),
                 Function(
-                    lambda self, x: torch.cat([self.body(r) for r in x.split(4)]),
+                    lambda self, x: torch.cat([self.body(r) for r in x.split(3)]),
                     body=batch_normed(),
                 ),
             ],
@@ -621,7 +621,7 @@ def other_forms():
         "own-eval-method": ([], [Merges()]),
         "ppo-ratio": ([], [policy(0.5, updates_in_train_mode=False)]),
         "no-grad-is-not-enough": (
-            [nn.Sequential(*DROPS().eval(), nn.Dropout()).eval().append(nn.Dropout())],
+            [DROPS().eval().append(nn.Dropout())],
             [],
         ),
         "zero-stage-3": ([nn.Sequential(DROPS().eval(), nn.Linear(3, 2))], []),

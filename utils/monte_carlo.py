@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .arguments import check_module
-from .listening import listens
+from .listening import SCRIPTED_DROPOUTS, listens
 from .modes import evaluating
 from .torch_internals import BATCH_NORMS, DROPOUTS, INSTANCE_NORMS
 
@@ -28,6 +28,8 @@ HOLDERS = (
     nn.TransformerDecoderLayer,
 )
 """Layers of PyTorch with dropout inside, or in front of it: each asks a flag of its own."""
+SCRIPTED = (*SCRIPTED_DROPOUTS, "RNN", "LSTM", "GRU", "MultiheadAttention")
+"""The same, as their names when they are scripted."""
 
 
 @contextmanager
@@ -231,6 +233,8 @@ def mutual_information(probabilities: Tensor) -> Tensor:
 def _drops(module: nn.Module) -> bool:
     if isinstance(module, (*HOLDERS, DROPOUTS)):
         return True
+    if isinstance(module, torch.jit.ScriptModule):
+        return listens(module) and module.original_name in SCRIPTED
     theirs = type(module).__module__.startswith("torch.")
     return not theirs and listens(module) and not isinstance(module, NOT_DROPOUT)
 
