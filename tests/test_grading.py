@@ -18,8 +18,9 @@ from boxed.plain import from_plain, to_plain
 from grading.__main__ import hand_out
 from grading.apart import Lost, apart
 from grading.assignment import Assignment
-from grading.box import Limits, isolation
+from grading.box import Limits, box, isolation
 from grading.folder import Folder
+from grading.look_at import look_at
 from grading.marking import grade
 from grading.submissions import Unreadable, find, read
 from test_assignments import answers_of
@@ -242,6 +243,7 @@ def test_one_that_cannot_be_graded_does_not_stop_the_others(exported, monkeypatc
     assert "Ann Lee: 10 of 10" in capsys.readouterr().out
     assert "look at it by hand: boom" in (output / "all.csv").read_text()
     assert not list((output / "results").glob("*459*"))
+    assert "boom" in next((output / "feedback").glob("*459*")).read_text()
 
 
 @pytest.mark.parametrize("held", [None, [], "x", {"grade_id": ["drop"]}, {"grade_id": {}}])
@@ -302,6 +304,42 @@ time.sleep(2)
 
 
 @needs_a_box
+def test_shared_memory_that_is_not_resident_is_counted(assignment):
+    hoard = """
+import mmap, time
+held = [mmap.mmap(-1, 2**28) for _ in range(8)]
+for memory in held:
+    for at in range(0, len(memory), 2**25):
+        memory[at:at + 2**25] = bytes(2**25)
+        memory.madvise(mmap.MADV_DONTNEED)
+time.sleep(2)
+"""
+    limits = Limits(seconds=25, seconds_a_cell=10, memory=1024**3)
+    graded = grade(assignment, with_cells(assignment, hoard), limits)
+    assert "more than 1024 MB of memory" in " ".join(graded.remarks)
+
+
+@needs_a_box
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has users to give")
+def test_processes_that_grade_give_no_user_twice():
+    users = [apart(_user_of_a_box, seconds=60) for _ in range(2)]
+    assert len({*users, _user_of_a_box(), _user_of_a_box()}) == 4
+
+
+def _user_of_a_box():
+    with box(LIMITS) as boxed:
+        return boxed.user
+
+
+@needs_a_box
+def test_folders_nested_deeper_than_python_recurses_are_removed():
+    nest = "import os\nfor _ in range(2000):\n    os.mkdir('d')\n    os.chdir('d')"
+    with box(LIMITS) as boxed:
+        subprocess.run([sys.executable, "-c", nest], cwd=boxed.folder, check=True)
+    assert not boxed.folder.exists()
+
+
+@needs_a_box
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_the_box_mounts_nothing(assignment):
     mount = """
@@ -333,6 +371,42 @@ def test_names_that_are_alike_have_pages_of_their_own(tmp_path):
         (tmp_path / f"{name}.ipynb").write_text("{}")
     keys = {submission.key for submission in find(tmp_path)}
     assert len(keys) == 5 and all(len(os.fsencode(key)) < 200 for key in keys)
+
+
+def test_of_alike_names_in_a_plain_folder_each_is_graded(tmp_path):
+    (tmp_path / "anna").mkdir()
+    for name in ("anna/work.ipynb", "anna.ipynb", "anna.IPYNB"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / ".._103_1_work.ipynb").write_text("{}")
+    found = find(tmp_path)
+    assert sorted(len(submission.files) for submission in found) == [1, 1, 1, 1]
+    assert {submission.student for submission in found} == {"anna", "anna (2)", "anna (3)", ".."}
+
+
+def test_a_copied_cell_makes_no_notebook_more_alike(tmp_path, assignment):
+    honest, copied = with_cells(assignment), with_cells(assignment)
+    copied.cells = [nbformat.from_dict(copied.cells[1] | {"id": str(place)}) for place in range(50)]
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "a.ipynb").write_text(nbformat.writes(copied))
+    (tmp_path / "anna" / "b.ipynb").write_text(nbformat.writes(honest))
+    (submission,) = find(tmp_path)
+    assert len(read(submission, assignment).cells) == len(honest.cells)
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("from torch.nn.functional import dropout2d as f", ["dropout2d"]),
+        ("import torch.nn as layers\nlayers.Dropout(0.5)", ["Dropout"]),
+        ("torch.dropout(x, 0.5, True)", ["dropout"]),
+        ('getattr(torch.nn.functional, "dropout")', ["dropout"]),
+        ("exec(bytes.fromhex('00'))", ["fromhex", "exec"]),
+        ("import sys\nsys.stdin.readline()", ["stdin"]),
+        ("%matplotlib inline\nmodel.eval()\nself.dropout = 1\ndropout = 0.5", []),
+    ],
+)
+def test_what_a_person_should_look_at_is_named_however_it_is_imported(code, named):
+    assert look_at([code], ["dropout"]) == named
 
 
 def test_a_name_in_another_encoding_is_written_somehow(tmp_path, assignment):

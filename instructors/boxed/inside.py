@@ -49,6 +49,7 @@ def main() -> None:
     def write(record: dict[str, Any]) -> None:
         os.write(answers, (json.dumps(record) + "\n").encode())
 
+    write({"began": True})
     shell = InteractiveShell.instance()
     for number, cell in enumerate(job["cells"], start=1):
         shown = io.StringIO()

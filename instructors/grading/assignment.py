@@ -115,7 +115,7 @@ class Assignment:
 
     @property
     def shortcuts(self) -> list[str]:
-        """What an answer may not be made of, PyTorch's own layer for one; a person decides."""
+        """Words in the names of what an answer may not be made of, PyTorch's own layer for one."""
         return list(self.about.get("shortcuts", []))
 
     @property

@@ -85,15 +85,20 @@ def isolation() -> str:
         )
     return (
         "limits only (time, memory, processes, file size): bubblewrap is not installed or not "
-        "allowed here, so that a submission can use the network and read what you can read"
+        "allowed here, so that a submission can use the network, and read and write what you can"
     )
 
 
 @contextlib.contextmanager
 def box(limits: Limits) -> Iterator[Box]:
     """A folder and, where root grades, a user of its own for one submission."""
-    with tempfile.TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True) as folder:
+    folder = tempfile.mkdtemp(prefix="submission-")
+    try:
         yield Box(Path(folder), limits)
+    finally:
+        # Not shutil: a submission may have nested folders deeper than Python recurses.
+        subprocess.run(["chmod", "-R", "u+rwX", folder], capture_output=True, check=False)
+        subprocess.run(["rm", "-rf", folder], capture_output=True, check=False)
 
 
 class Box:
@@ -203,7 +208,7 @@ class Box:
                     with process.oneshot():
                         memory += process.memory_info().rss
                         threads += process.num_threads()
-                    nameless |= _nameless(process)
+                    nameless |= _nameless(process) | _shared(process)
                 except psutil.Error:
                     continue
             if time.monotonic() > self._ends:
@@ -264,6 +269,20 @@ def _nameless(process: psutil.Process) -> dict[tuple[int, int], int]:
     return sizes
 
 
+def _shared(process: psutil.Process) -> dict[tuple[int, int], int]:
+    """The mappings that processes may share, and their bytes: those need not be resident."""
+    sizes: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/maps", errors="replace") as maps:
+        for line in maps:
+            addresses, mode, _, device, inode = line.split()[:5]
+            if mode.endswith("s"):
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                major, minor = (int(number, 16) for number in device.split(":"))
+                key = os.makedev(major, minor), int(inode)
+                sizes[key] = max(end - start, sizes.get(key, 0))
+    return sizes
+
+
 def _threads_of_this_user() -> int:
     count = 0
     for process in psutil.process_iter(["uids", "num_threads"]):
@@ -299,7 +318,7 @@ def _above(*paths: str) -> list[str]:
     return sorted(above - {"/usr", "/lib", "/bin", "/tmp"})
 
 
-_USERS = itertools.count(200_000)
+_BOXES = itertools.count()
 
 
 @cache
@@ -329,8 +348,13 @@ def _bubblewrap() -> tuple[list[str], list[str]] | None:
 
 
 def _a_user() -> int | None:
-    """Where root grades, a user that nobody has."""
-    return next(_USERS) if os.getuid() == 0 else None
+    """Where root grades, a user that nobody has: limits are counted for a user.
+
+    Each process that grades has a hundred of its own.
+    """
+    if os.getuid() != 0:
+        return None
+    return 200_000 + 100 * os.getpid() + next(_BOXES) % 100
 
 
 def _as(user: int | None) -> list[str]:

@@ -16,7 +16,7 @@ from .assignment import Assignment
 from .box import Limits, isolation
 from .marking import Graded, grade, not_graded
 from .results import BOOK, pack_for_moodle, write_page, write_tables
-from .submissions import Submission, Unreadable, find, read
+from .submissions import LARGEST, Submission, Unreadable, find, read
 
 READING_AND_MARKING = 120
 """Seconds, beside those that the submission itself may take."""
@@ -47,7 +47,8 @@ class Folder:
     @property
     def output(self) -> Path:
         """Where pages and tables go."""
-        return self.submitted.parent / f"{self.submitted.name}-graded"
+        submitted = self.submitted.resolve()  # "." has no name
+        return submitted.parent / f"{submitted.name}-graded"
 
     def grade(self) -> Path:
         """Grade it; what was graded before, in the same way, is not graded again."""
@@ -91,18 +92,21 @@ class Folder:
                     unfinished = kept.with_suffix(".part")
                     unfinished.write_text(graded.to_json(), encoding="utf-8")
                     unfinished.replace(kept)
-            page = self.output / "feedback" / f"{submission.key}.html"
-            write_page(page, submission, self._assignment, graded, self.book)
+            write_page(self._page(submission), submission, self._assignment, graded, self.book)
         except Exception as error:  # one of them must not stop the others; it is not kept
             lost = isinstance(error, Lost)
             why = str(error) if lost else type(error).__name__
             reason = f"It could not be graded, look at it by hand: {why}."
             graded, known = not_graded(self._assignment, reason, too_slow=lost), False
+            write_page(self._page(submission), submission, self._assignment, graded, self.book)
         note = "as before" if known else "; ".join(graded.remarks)[:90]
         if graded.too_slow and not alone:
             note += " (once more at the end)"
         print(f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}", flush=True)
         return graded
+
+    def _page(self, submission: Submission) -> Path:
+        return self.output / "feedback" / f"{submission.key}.html"
 
     def _kept(self, submission: Submission) -> Path:
         """Where the result is kept, under a name of all that it depends on."""
@@ -121,7 +125,10 @@ class Folder:
 def _add(held: Any, paths: Iterable[Path]) -> None:
     """Put files into a hash, with their names."""
     for path in paths:
-        held.update(os.fsencode(path.name))
+        size = path.stat().st_size
+        held.update(os.fsencode(f"{path.name} {size}"))
+        if size > LARGEST:  # it is not opened
+            continue
         with path.open("rb") as file:
             held.update(hashlib.file_digest(file, "sha256").digest())
 

@@ -17,20 +17,16 @@ from nbformat import NotebookNode
 
 from .assignment import Assignment, Task
 from .box import Limits, box
+from .look_at import look_at
 from .submissions import printable
 
 Given = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 Marks = list[tuple[str, float, Callable[[Mapping[str, Any]], bool], str]]
 
 BOXED = Path(__file__).parent.parent / "boxed"
-MOST_LINES, MOST_REMARKS = 2000, 20
+MOST_LINES, MOST_REMARKS, LONGEST_REMARK = 2000, 20, 100
 MOST_TEXT = 24_000_000
 """Most bytes of answers that are read."""
-ASKED_OF_PYTHON = (
-    "ctypes", "gc.get_", "inspect.stack", "sys._getframe", "settrace", "setprofile", "__builtins__",
-    "__subclasses__", "answers.jsonl", "os.kill", "/proc/", "torch.manual_seed =", "torch.equal =",
-)  # fmt: skip
-"""What no assignment needs. It is shown to the one who grades, and costs no points by itself."""
 
 
 @dataclass
@@ -58,7 +54,8 @@ class Graded:
     look_at
         For the one who grades: what stands in the notebook and no assignment needs.
     too_slow
-        Whether it was stopped because its time was over, which a crowded machine can cause.
+        Whether it was stopped because its time was over, or never began, which a crowded machine
+        can cause.
     """
 
     points: float
@@ -105,8 +102,9 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
     answers: dict[str, dict[str, Any]] = {task.name: {} for task in assignment.tasks}
     for record in records:
         cell, task = record.get("cell"), record.get("task")
-        if type(cell) is int and cell > 1 and len(remarks) < MOST_REMARKS:
-            remarks.append(f"Code cell {cell - 1} raised {printable(str(record.get('error')))}")
+        if type(cell) is int and 1 < cell <= len(cells) and len(remarks) < MOST_REMARKS:
+            error = printable(str(record.get("error")))[:LONGEST_REMARK]
+            remarks.append(f"Code cell {cell - 1} raised {error}")
         if isinstance(task, str) and task in answers and "answer" in record:
             try:
                 answers[task][str(record.get("name"))] = from_plain(record["answer"])
@@ -114,9 +112,8 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
                 continue
     tasks = {task.name: mark(assignment, task, answers[task.name]) for task in assignment.tasks}
     points = sum(mark.points for marks in tasks.values() for mark in marks if mark.right)
-    text = "\n".join(cells[1:])
-    look_at = [word for word in (*ASKED_OF_PYTHON, *assignment.shortcuts) if word in text]
-    return Graded(round(points, 2), assignment.points, tasks, remarks, look_at, too_slow)
+    found = look_at(cells[1:], assignment.shortcuts)
+    return Graded(round(points, 2), assignment.points, tasks, remarks, found, too_slow)
 
 
 def not_graded(assignment: Assignment, reason: str, too_slow: bool = False) -> Graded:
@@ -172,7 +169,11 @@ def _ask(
             f"The notebook ended by itself before all questions were put (exit status "
             f"{ended.status}): a crash, or a cell that ends Python. What it had answered counts."
         )
-    too_slow = ended.too_slow or any("TooLong" in str(record.get("error")) for record in records)
+    too_slow = (
+        ended.too_slow
+        or not any("began" in record for record in records)
+        or any("TooLong" in str(record.get("error")) for record in records)
+    )
     return records, remarks, too_slow
 
 

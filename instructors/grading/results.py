@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def write_tables(
         )
     for name, lines in rows.items():
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(lines[0]))
+            # Quoted, since a semicolon is a separator in many countries.
+            table = csv.DictWriter(file, list(lines[0]), quoting=csv.QUOTE_ALL)
             table.writeheader()
             table.writerows({key: _harmless(value) for key, value in row.items()} for row in lines)
         written.append(folder / name)
@@ -103,5 +105,6 @@ def pack_for_moodle(folder: Path, submissions: list[Submission]) -> list[Path]:
 
 
 def _harmless(value: str) -> str:
-    """A spreadsheet runs a cell that starts like a formula."""
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
+    """A spreadsheet runs a cell that starts like a formula, in wide letters too."""
+    start = unicodedata.normalize("NFKC", value).lstrip()[:1]
+    return f"'{value}" if start and start in "=+-@" else value

@@ -18,7 +18,9 @@ MOODLE = re.compile(
 )
 CANVAS = re.compile(r"(?P<name>[^_]+)(?:_LATE)?_(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+)$")
 LARGEST = 20_000_000
-"""Most bytes of a notebook that is opened."""
+"""Most bytes of a submission's notebooks that are opened."""
+JUNK = {".DS_Store", "__MACOSX", ".ipynb_checkpoints"}
+"""What operating systems and Jupyter leave in a folder."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,17 @@ def find(folder: Path) -> list[Submission]:
         raise NotADirectoryError(f"submissions: {folder} is not a folder")
     found: dict[tuple[str, str, str], list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__")) or path.is_symlink():
+        if path.name in JUNK or path.is_symlink():
             continue
+        student, platform, number = _whose(path)
+        # Without a platform's numbers each of alike names is graded: a person says which counts.
+        again, name = 2, student
+        while platform == "folder" and (name, platform, number) in found:
+            again, name = again + 1, f"{student} ({again})"
         if path.is_dir():
-            found.setdefault(_whose(path), []).extend(sorted(_ordinary(path)))
+            found.setdefault((name, platform, number), []).extend(sorted(_ordinary(path)))
         elif path.is_file():
-            found.setdefault(_whose(path), []).append(path)
+            found.setdefault((name, platform, number), []).append(path)
     return [Submission(*whose, tuple(files)) for whose, files in found.items()]
 
 
@@ -94,12 +101,13 @@ def read(submission: Submission, assignment: Assignment) -> NotebookNode:
     if not notebooks:
         names = ", ".join(printable(path.name) for path in submission.files[:5]) or "nothing"
         raise Unreadable(f"No notebook was handed in, but {names}.")
-    problems, readable = [], []
+    problems, readable, left = [], [], LARGEST
     for path in notebooks:
         name = printable(path.name)
-        if path.stat().st_size > LARGEST:
-            problems.append(f"{name} has more than {LARGEST // 1_000_000} MB")
-            continue
+        left -= path.stat().st_size
+        if left < 0:
+            problems.append(f"with {name} there are more than {LARGEST // 1_000_000} MB")
+            break
         try:
             # Without validation, which takes minutes for a notebook of many megabytes.
             held = nbformat.reader.reads(path.read_text(encoding="utf-8"))
@@ -128,7 +136,7 @@ def _likeness(notebook: NotebookNode, assignment: Assignment) -> int:
     ids = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in assignment.notebook.cells}
     theirs = [cell.get("metadata", {}).get("nbgrader") for cell in notebook.cells]
     named = [one.get("grade_id") for one in theirs if isinstance(one, dict)]
-    return sum(isinstance(name, str) and name in ids for name in named)
+    return len({name for name in named if isinstance(name, str)} & ids)
 
 
 def _whose(path: Path) -> tuple[str, str, str]:
