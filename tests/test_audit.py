@@ -1344,3 +1344,21 @@ def test_scores_that_tie_but_for_rounding_are_no_finding(copyable):
     before = model.weight.detach().clone()
     assert not audit(model, x).findings
     assert torch.equal(model.weight, before)
+
+
+class Solves(nn.Module):
+    """Answers that hang on the batch's size, by as much as rounding in a badly conditioned step."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x):
+        return x * (1 + self.share * len(x))
+
+
+@pytest.mark.parametrize(("share", "found"), [(3e-14, False), (3e-6, True)])
+def test_in_double_precision_a_difference_must_be_more_than_rounding(share, found):
+    x = torch.randn(6, 4, dtype=torch.float64)
+    kinds = {finding.kind for finding in audit(Solves(share), x).findings}
+    assert ("depends-on-batch" in kinds) == found

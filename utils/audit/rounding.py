@@ -17,8 +17,10 @@ HALF_PRECISION_EPS = 1e-4
 """A type that rounds more coarsely has half precision."""
 NEVER_CERTAIN = math.inf
 """For differences of which double precision is always asked."""
+DOUBLE_EPS = 1e-12
+"""A type that rounds more finely is double precision."""
 CERTAIN_IN_DOUBLE = 1e-9
-"""A difference that stands for flipped whole numbers is real if it is larger than this."""
+"""In double precision a smaller difference is rounding, of a badly conditioned step for one."""
 
 Trial = Callable[[RerunModel], "float | None"]
 """Makes one comparison on a model and says how far apart its two answers are."""
@@ -51,6 +53,8 @@ def exceeds_rounding(
         return False
     if math.isfinite(apart) and apart >= high:
         return True
+    if eps < DOUBLE_EPS:
+        return apart > max(30 * _noise(rerun, base, eps), CERTAIN_IN_DOUBLE)
     finer = _in_double(rerun, again)
     if finer is not None:
         return finer > (apart / 50 if math.isfinite(apart) else CERTAIN_IN_DOUBLE)
@@ -65,7 +69,7 @@ def _in_double(rerun: RerunModel, again: Trial) -> float | None:
             args, kwargs = map_tensors((rerun.args, rerun.kwargs), to_double)
             with RerunModel(model, args, kwargs) as finer:
                 output = finer.run(training=False, seed=1).output
-                return None if coarsest([output]) > 1e-12 else again(finer)
+                return None if coarsest([output]) > DOUBLE_EPS else again(finer)
     except Exception:
         return None
 
