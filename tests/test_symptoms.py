@@ -554,7 +554,14 @@ def other_forms():
             [batch_normed(momentum=0.01, batches=60), batch_normed(momentum=0.0)],
             [batch_normed(momentum=None), FrozenStatistics(), tracked],
         ),
-        "momentum-zero": ([batch_normed().eval(), FrozenStatistics()], []),
+        "momentum-zero": (
+            [
+                batch_normed().eval(),
+                FrozenStatistics(),
+                {"model": batch_normed().bfloat16(), "x": X.bfloat16()},
+            ],
+            [],
+        ),
         "averaged-weights": (
             [averaged(2)],
             [renewed, renewed | {"loss_of": lambda model: renewed["loss_of"](model) - 10}],
@@ -592,6 +599,11 @@ def other_forms():
             [
                 {"model": batch_normed(), "x": X[:5]},
                 nn.Sequential(batch_normed(), nn.Linear(3, 30_000), nn.Softmax(1)),
+                Function(
+                    lambda self, x: self.body(x).masked_fill(self.mask, -torch.inf),
+                    body=batch_normed(),
+                    mask=torch.tensor([True, False, False]),
+                ),
                 Function(
                     lambda self, x: torch.cat([self.body(r) for r in x.split(3)]),
                     body=batch_normed(),
