@@ -240,6 +240,15 @@ def test_no_page_scrolls_sideways_on_the_smallest_screen(visit, name, prediction
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
+def test_the_contents_beside_a_page_are_not_cut_off(visit):
+    page = visit("reference/what_is_going_wrong.html", width=1280)
+    wide, shown = page.evaluate(
+        "[e => e.scrollWidth, e => e.clientWidth].map("
+        "f => f(document.querySelector('.bd-sidebar-secondary')))"
+    )
+    assert wide <= shown
+
+
 @each_chapter
 def test_scrolling_boxes_can_be_reached_from_the_keyboard(visit, name):
     page = visit(name, width=390, predictions="shown")
