@@ -96,7 +96,8 @@ def test_survivors_are_divided_by_the_probability_of_surviving(shape, dtype, p, 
 
 @states(
     "02_dropout",
-    "a survivor's gradient is scaled up like its value.",
+    "a survivor's gradient is scaled up like its value, as long as the gradient that arrives is "
+    "finite.",
     over="float32, float64 and bfloat16, shapes, p, upstream gradients",
 )
 @given(st.lists(sizes(1, 5), min_size=1, max_size=3), dtypes, rates, seeds)
