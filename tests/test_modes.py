@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from utils.audit import audit
 from utils.modes import evaluating, keep_in_eval, listens, mode_of, mode_table, release_from_eval
 from utils.survey_cases import layer_cases
 
@@ -258,6 +259,20 @@ def test_listens_to_other_classes():
 )  # fmt: skip
 def test_listens_says_the_same_of_a_scripted_layer(layer):
     assert listens(torch.jit.script(layer)) == listens(layer)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RNN", "LSTM", "Dropout", "RReLU", "MultiheadAttention", "InstructHead", "BatchNormalised"],
+)
+@pytest.mark.parametrize(
+    ("forward", "asks"),
+    [(lambda self, x: F.dropout(x, 0.5, self.training), True), (lambda self, x: x, False)],
+)
+def test_a_class_of_ones_own_may_have_any_name(name, forward, asks):
+    model = type(name, (nn.Module,), {"forward": forward})()
+    assert listens(model) == asks
+    assert not audit(model.eval(), torch.randn(6, 4)).findings
 
 
 def test_a_wrapper_that_reads_another_flag_does_not_listen():

@@ -67,9 +67,12 @@ def listens(module: nn.Module) -> bool:
 def _known_to_listen(module: nn.Module) -> bool | None:
     """What is known of a class of torch.nn; None for other classes."""
     scripted = isinstance(module, torch.jit.ScriptModule)
-    name = str(module.original_name) if scripted else type(module).__name__
+    # A class of one's own may have any name, also one of these.
+    name = str(module.original_name) if scripted else ""
     layer: Any = module
-    if isinstance(module, (BATCH_NORMS, INSTANCE_NORMS)) or name.startswith(("BatchNorm", "Inst")):
+    if isinstance(module, (BATCH_NORMS, INSTANCE_NORMS)) or name.startswith(
+        ("BatchNorm", "InstanceNorm")
+    ):
         return getattr(module, "running_mean", None) is not None
     if isinstance(module, DROPOUTS) or name in SCRIPTED_DROPOUTS:
         return getattr(module, "p", 1) > 0

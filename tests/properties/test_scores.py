@@ -101,8 +101,8 @@ def test_mutual_information_lies_below_the_entropy(draws, count, classes, scale,
 
 @states(
     "16_monte_carlo_dropout",
-    "every layer of `torch.nn` that drops, and of a class of one's own that is no batch norm of "
-    "PyTorch's and has a method that reads `self.training`",
+    "every layer of `torch.nn` that drops, and of a class of one's own that is no batch or "
+    "instance norm of PyTorch's and has a plain method or property that reads `self.training`",
     over="layers that hold dropout, rates, widths, norm_first, modes before",
 )
 @given(
