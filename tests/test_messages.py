@@ -157,3 +157,11 @@ def test_pytorch_says_what_the_page_quotes(quoted, provoke):
     said += [str(warning.message) for warning in warned]
     pattern = ".*".join(map(re.escape, quoted.split("…")))
     assert any(re.search(pattern, text.replace("\n", " ")) for text in said), said
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the message is cuDNN's")
+def test_cudnn_says_what_the_page_quotes():
+    rnn = nn.LSTM(1, 1).cuda().eval()
+    (quoted,) = re.findall(r"^\| `(.*?)` \| \*GPU:\*", PAGE.read_text(), re.MULTILINE)
+    with pytest.raises(RuntimeError, match=re.escape(quoted)):
+        rnn(torch.ones(1, 1, 1, device="cuda"))[0].sum().backward()
