@@ -47,7 +47,8 @@ def look_at(cells: list[str], shortcuts: Iterable[str]) -> list[str]:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue  # it does not run either
         for name in _names(code):
-            if name in RUNS_TEXT or any(word in name.lower() for word in shortcuts):
+            shortcut = name.isidentifier() and any(word in name.lower() for word in shortcuts)
+            if name in RUNS_TEXT or shortcut:
                 named[name] = None
     return list(named)
 
@@ -56,12 +57,12 @@ def _names(code: ast.AST) -> Iterator[str]:
     """Names that are taken from elsewhere; what an object of one's own holds is left out."""
     for node in ast.walk(code):
         if isinstance(node, ast.Attribute):
-            if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
-                yield node.attr if node.attr not in RUNS_TEXT else ""
+            own = isinstance(node.value, ast.Name) and node.value.id == "self"
+            if not own and node.attr not in RUNS_TEXT:  # model.eval() is another one
+                yield node.attr
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Name) and node.id in RUNS_TEXT:
             yield node.id
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # as getattr takes it
-            yield node.value if node.value.isidentifier() else ""
+            yield node.value  # as getattr takes it

@@ -53,12 +53,10 @@ def exceeds_rounding(
         return False
     if math.isfinite(apart) and apart >= high:
         return True
-    if eps < DOUBLE_EPS:
-        return apart > max(30 * _noise(rerun, base, eps), CERTAIN_IN_DOUBLE)
-    finer = _in_double(rerun, again)
+    finer = None if eps < DOUBLE_EPS else _in_double(rerun, again)
     if finer is not None:
         return finer > (apart / 50 if math.isfinite(apart) else CERTAIN_IN_DOUBLE)
-    return apart > 30 * _noise(rerun, base, eps)
+    return apart > max(30 * _noise(rerun, base, eps), CERTAIN_IN_DOUBLE)
 
 
 def _in_double(rerun: RerunModel, again: Trial) -> float | None:
