@@ -320,6 +320,23 @@ time.sleep(2)
 
 
 @needs_a_box
+def test_a_page_of_a_hoard_does_not_stand_for_all_of_it(assignment):
+    """Nameless memory of which a single page is mapped."""
+    hoard = """
+import mmap, os, time
+held = []
+for i in range(40):
+    file = os.memfd_create(f"m{i}")
+    os.write(file, bytes(30_000_000))
+    held.append((file, mmap.mmap(file, 4096)))
+time.sleep(2)
+"""
+    limits = Limits(seconds=25, seconds_a_cell=10, memory=1024**3)
+    graded = grade(assignment, with_cells(assignment, hoard), limits)
+    assert "more than 1024 MB of memory" in " ".join(graded.remarks)
+
+
+@needs_a_box
 @pytest.mark.skipif(os.getuid() != 0, reason="only root has users to give")
 def test_processes_that_grade_give_no_user_twice():
     users = [apart(_user_of_a_box, seconds=60) for _ in range(2)]
@@ -381,6 +398,14 @@ def test_of_alike_names_in_a_plain_folder_each_is_graded(tmp_path):
     found = find(tmp_path)
     assert sorted(len(submission.files) for submission in found) == [1, 1, 1, 1]
     assert {submission.student for submission in found} == {"anna", "anna (2)", "anna (3)", ".."}
+
+
+def test_a_large_notebook_hides_no_small_one(tmp_path, assignment):
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "a.ipynb").write_bytes(b" " * 20_000_001)
+    (tmp_path / "anna" / "b.ipynb").write_text(nbformat.writes(with_cells(assignment)))
+    (submission,) = find(tmp_path)
+    assert read(submission, assignment).cells
 
 
 def test_a_copied_cell_makes_no_notebook_more_alike(tmp_path, assignment):

@@ -201,19 +201,20 @@ class Box:
     def _wait_for_a_limit(self, ours: dict[int, psutil.Process]) -> None:
         while self.process.poll() is None and not self._over:
             memory = threads = 0
-            nameless: dict[tuple[int, int], int] = {}
+            beside: dict[tuple[int, int], int] = {}
             for process in family(self.process.pid):
                 ours[process.pid] = process
                 try:
                     with process.oneshot():
                         memory += process.memory_info().rss
                         threads += process.num_threads()
-                    nameless |= _nameless(process) | _shared(process)
+                    for held, size in (*_nameless(process), *_shared(process)):
+                        beside[held] = max(size, beside.get(held, 0))
                 except psutil.Error:
                     continue
             if time.monotonic() > self._ends:
                 self._over = f"it ran for more than {self.limits.seconds:g} seconds"
-            elif memory + sum(nameless.values()) > self.limits.memory:
+            elif memory + sum(beside.values()) > self.limits.memory:
                 self._over = f"it used more than {self.limits.memory // MEGABYTE} MB of memory"
             elif threads > self.limits.processes:
                 self._over = f"it started more than {self.limits.processes} processes or threads"
@@ -257,30 +258,25 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
-def _nameless(process: psutil.Process) -> dict[tuple[int, int], int]:
+def _nameless(process: psutil.Process) -> Iterator[tuple[tuple[int, int], int]]:
     """The open files that have no name in any folder, and their bytes on disk or in memory."""
-    sizes = {}
     with contextlib.suppress(OSError), os.scandir(f"/proc/{process.pid}/fd") as opened:
         for file in opened:
             with contextlib.suppress(OSError):
                 if os.readlink(file.path).endswith(" (deleted)"):
                     about = os.stat(file.path)
-                    sizes[about.st_dev, about.st_ino] = about.st_blocks * 512
-    return sizes
+                    yield (about.st_dev, about.st_ino), about.st_blocks * 512
 
 
-def _shared(process: psutil.Process) -> dict[tuple[int, int], int]:
+def _shared(process: psutil.Process) -> Iterator[tuple[tuple[int, int], int]]:
     """The mappings that processes may share, and their bytes: those need not be resident."""
-    sizes: dict[tuple[int, int], int] = {}
     with contextlib.suppress(OSError), open(f"/proc/{process.pid}/maps", errors="replace") as maps:
         for line in maps:
             addresses, mode, _, device, inode = line.split()[:5]
             if mode.endswith("s"):
                 start, end = (int(address, 16) for address in addresses.split("-"))
                 major, minor = (int(number, 16) for number in device.split(":"))
-                key = os.makedev(major, minor), int(inode)
-                sizes[key] = max(end - start, sizes.get(key, 0))
-    return sizes
+                yield (os.makedev(major, minor), int(inode)), end - start
 
 
 def _threads_of_this_user() -> int:

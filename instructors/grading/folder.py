@@ -63,7 +63,7 @@ class Folder:
             results = list(workers.map(self._one, submissions))
         # Slow because of its neighbours, perhaps: once more, without them.
         for place, graded in enumerate(results):
-            if graded.too_slow and len(results) > 1:
+            if graded.once_more and len(results) > 1:
                 results[place] = self._one(submissions[place], alone=True)
         if results:
             tables = write_tables(self.output, assignment, list(zip(submissions, results)))
@@ -88,7 +88,7 @@ class Folder:
                     *(self.name, self.variant, submission, self.limits),
                     seconds=self.limits.seconds + READING_AND_MARKING,
                 )
-                if alone or not graded.too_slow:
+                if alone or not graded.once_more:
                     unfinished = kept.with_suffix(".part")
                     unfinished.write_text(graded.to_json(), encoding="utf-8")
                     unfinished.replace(kept)
@@ -97,10 +97,10 @@ class Folder:
             lost = isinstance(error, Lost)
             why = str(error) if lost else type(error).__name__
             reason = f"It could not be graded, look at it by hand: {why}."
-            graded, known = not_graded(self._assignment, reason, too_slow=lost), False
+            graded, known = not_graded(self._assignment, reason, once_more=lost), False
             write_page(self._page(submission), submission, self._assignment, graded, self.book)
         note = "as before" if known else "; ".join(graded.remarks)[:90]
-        if graded.too_slow and not alone:
+        if graded.once_more and not alone:
             note += " (once more at the end)"
         print(f"  {submission.student}: {graded.points:g} of {graded.out_of:g}  {note}", flush=True)
         return graded

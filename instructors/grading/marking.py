@@ -53,7 +53,7 @@ class Graded:
         For the student: what stopped the notebook, and what its cells raised.
     look_at
         For the one who grades: what stands in the notebook and no assignment needs.
-    too_slow
+    once_more
         Whether it was stopped because its time was over, or never began, which a crowded machine
         can cause.
     """
@@ -63,7 +63,7 @@ class Graded:
     tasks: dict[str, list[Mark]]
     remarks: list[str] = field(default_factory=list)
     look_at: list[str] = field(default_factory=list)
-    too_slow: bool = False
+    once_more: bool = False
 
     def to_json(self) -> str:
         """As text, the same for the same submission."""
@@ -98,7 +98,7 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
         earned before.
     """
     cells = assignment.submitted_cells(submission)
-    records, remarks, too_slow = _ask(assignment, cells, limits)
+    records, remarks, once_more = _ask(assignment, cells, limits)
     answers: dict[str, dict[str, Any]] = {task.name: {} for task in assignment.tasks}
     for record in records:
         cell, task = record.get("cell"), record.get("task")
@@ -113,13 +113,13 @@ def grade(assignment: Assignment, submission: NotebookNode, limits: Limits) -> G
     tasks = {task.name: mark(assignment, task, answers[task.name]) for task in assignment.tasks}
     points = sum(mark.points for marks in tasks.values() for mark in marks if mark.right)
     found = look_at(cells[1:], assignment.shortcuts)
-    return Graded(round(points, 2), assignment.points, tasks, remarks, found, too_slow)
+    return Graded(round(points, 2), assignment.points, tasks, remarks, found, once_more)
 
 
-def not_graded(assignment: Assignment, reason: str, too_slow: bool = False) -> Graded:
+def not_graded(assignment: Assignment, reason: str, once_more: bool = False) -> Graded:
     """For a submission that could not be read, or not in time."""
     tasks = {task.name: mark(assignment, task, {}) for task in assignment.tasks}
-    return Graded(0.0, assignment.points, tasks, [reason], too_slow=too_slow)
+    return Graded(0.0, assignment.points, tasks, [reason], once_more=once_more)
 
 
 def answers_to(given: Given, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def points_for(given: Given, marks: Marks, names: Mapping[str, Any]) -> float:
 def _ask(
     assignment: Assignment, cells: list[str], limits: Limits
 ) -> tuple[list[dict[str, Any]], list[str], bool]:
-    """Run the cells, put the questions, and collect what was written, and whether time ran out."""
+    """Run the cells and put the questions: what was written, remarks, whether to run it again."""
     job = {"cells": cells, "seconds_a_cell": limits.seconds_a_cell}
     asked = [
         {"name": task.name, "code": f"{assignment.set_up}\n{task.questions}"}
@@ -169,12 +169,12 @@ def _ask(
             f"The notebook ended by itself before all questions were put (exit status "
             f"{ended.status}): a crash, or a cell that ends Python. What it had answered counts."
         )
-    too_slow = (
+    once_more = (
         ended.too_slow
         or not any("began" in record for record in records)
         or any("TooLong" in str(record.get("error")) for record in records)
     )
-    return records, remarks, too_slow
+    return records, remarks, once_more
 
 
 def mark(assignment: Assignment, task: Task, answers: Mapping[str, Any]) -> list[Mark]:

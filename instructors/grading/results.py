@@ -107,4 +107,4 @@ def pack_for_moodle(folder: Path, submissions: list[Submission]) -> list[Path]:
 def _harmless(value: str) -> str:
     """A spreadsheet runs a cell that starts like a formula, in wide letters too."""
     start = unicodedata.normalize("NFKC", value).lstrip()[:1]
-    return f"'{value}" if start and start in "=+-@" else value
+    return f"'{value}" if start in ("=", "+", "-", "@") or value[:1] == "\t" else value

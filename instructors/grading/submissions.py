@@ -75,17 +75,15 @@ def find(folder: Path) -> list[Submission]:
         raise NotADirectoryError(f"submissions: {folder} is not a folder")
     found: dict[tuple[str, str, str], list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.name in JUNK or path.is_symlink():
+        if path.name in JUNK or path.is_symlink() or not (path.is_dir() or path.is_file()):
             continue
         student, platform, number = _whose(path)
         # Without a platform's numbers each of alike names is graded: a person says which counts.
         again, name = 2, student
         while platform == "folder" and (name, platform, number) in found:
             again, name = again + 1, f"{student} ({again})"
-        if path.is_dir():
-            found.setdefault((name, platform, number), []).extend(sorted(_ordinary(path)))
-        elif path.is_file():
-            found.setdefault((name, platform, number), []).append(path)
+        files = sorted(_ordinary(path)) if path.is_dir() else [path]
+        found.setdefault((name, platform, number), []).extend(files)
     return [Submission(*whose, tuple(files)) for whose, files in found.items()]
 
 
@@ -104,10 +102,11 @@ def read(submission: Submission, assignment: Assignment) -> NotebookNode:
     problems, readable, left = [], [], LARGEST
     for path in notebooks:
         name = printable(path.name)
-        left -= path.stat().st_size
-        if left < 0:
+        size = path.stat().st_size
+        if size > left:
             problems.append(f"with {name} there are more than {LARGEST // 1_000_000} MB")
-            break
+            continue
+        left -= size
         try:
             # Without validation, which takes minutes for a notebook of many megabytes.
             held = nbformat.reader.reads(path.read_text(encoding="utf-8"))
