@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -1362,3 +1363,134 @@ def test_in_double_precision_a_difference_must_be_more_than_rounding(share, foun
     x = torch.randn(6, 4, dtype=torch.float64)
     kinds = {finding.kind for finding in audit(Solves(share), x).findings}
     assert ("depends-on-batch" in kinds) == found
+
+
+# -- memory outside the model, and what is made of the weights -----------------------------------
+
+calls_so_far = 0
+running = {"mean": torch.zeros(8)}
+generator = np.random.default_rng(0)
+
+
+class Scaled:
+    first: ClassVar = []
+
+
+def over_the_first(x):
+    Scaled.first.append(x.std())
+    return x / Scaled.first[0]
+
+
+def in_a_global(self, x):
+    global calls_so_far
+    calls_so_far += 1
+    return x * calls_so_far
+
+
+def in_a_global_dict(self, x):
+    running["mean"] = torch.lerp(running["mean"], x.mean(0), 0.1)
+    return x - running["mean"]
+
+
+def in_a_class_that_a_function_knows(self, x):
+    return over_the_first(x)
+
+
+def in_its_class(self, x):
+    before = getattr(type(self), "before", 0.0)
+    type(self).before = x.mean()
+    return x + before
+
+
+def in_a_default_argument(self, x, seen=[]):  # noqa: B006
+    seen.append(x.sum())
+    return x * len(seen)
+
+
+def in_a_closure():
+    count = 0
+
+    def forward(self, x):
+        nonlocal count
+        count += 1
+        return x * count
+
+    return forward
+
+
+def class_with(forward):
+    return type("Layer", (nn.Module,), {"forward": forward, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    ("forward", "place"),
+    [
+        (in_a_global, "global calls_so_far"),
+        (in_a_class_that_a_function_knows, "class attribute Scaled.first"),
+        (in_its_class, "class attribute Layer.before"),
+        (in_a_default_argument, "default argument"),
+        (in_a_closure(), "closure variable count"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_memory_outside_the_model_is_named_and_put_back(forward, place):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), class_with(forward)())
+    report = audit(model, rows(8))
+    found = {f.module: f for f in report.findings if f.kind == "depends-on-history"}
+    assert place in found["1"].evidence
+    assert (calls_so_far, Scaled.first, hasattr(type(model[1]), "before")) == (0, [], False)
+    again = audit(model, rows(8))
+    assert [str(f) for f in again.findings] == [str(f) for f in report.findings]
+
+
+def test_statistics_in_a_global_are_found_to_move():
+    report = audit(class_with(in_a_global_dict)(), rows(8))
+    assert ("moves-in-eval", "") in {(f.kind, f.module) for f in report.findings}
+    assert not running["mean"].any()
+
+
+def test_a_generator_among_the_globals_is_put_back():
+    def noisy(self, x):
+        return x + torch.from_numpy(generator.standard_normal(8)).float()
+
+    before = generator.bit_generator.state
+    report = audit(class_with(noisy)(), rows(8))
+    assert [f.kind for f in report.findings] == ["random-in-eval"] and not report.notes
+    assert generator.bit_generator.state == before
+
+
+class Merges(nn.Module):
+    """A product of weights, made once for eval mode; ``renewed`` says when it is made anew."""
+
+    def __init__(self, renewed):
+        super().__init__()
+        self.renewed, self.made = renewed, None
+        self.one, self.two = nn.Parameter(torch.rand(8, 4)), nn.Parameter(torch.rand(4, 8))
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.renewed == "with the mode":
+            self.made = None
+        elif self.renewed == "at the first eval()" and not mode and self.made is None:
+            self.made = (self.one @ self.two).detach()
+        return self
+
+    def forward(self, x):
+        if self.training:
+            return x @ (self.one @ self.two)
+        if self.made is None:
+            self.made = (self.one @ self.two).detach()
+        return x @ self.made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("renewed", ["never", "at the first eval()", "with the mode"])
+def test_weights_that_eval_mode_keeps(renewed, dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(), Merges(renewed)).to(dtype)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    found = kinds(model, rows(8).to(dtype))
+    blamed = "" if dtype == torch.bfloat16 else "2"  # whose rounding is as large as the change
+    assert found == (set() if renewed == "with the mode" else {("depends-on-history", blamed)})
+    assert all(torch.equal(before[name], weight) for name, weight in model.named_parameters())

@@ -36,7 +36,7 @@ LAYERS = [
     },
     {"listening", "nested", "findings", "losses", "survey_cases"},
     {"module_tree", "rows", "snapshot"},
-    {"modes"},
+    {"modes", "outside"},
     {"batches", "tracing", "survey", "models"},
     {"rerun"},
     {"scores"},

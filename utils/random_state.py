@@ -15,6 +15,8 @@ GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.Ran
 
 
 def state_of(generator: Any) -> Any:
+    if isinstance(generator, random.SystemRandom):
+        return None  # it asks the operating system
     if isinstance(generator, (torch.Generator, np.random.RandomState)):
         return generator.get_state()
     if isinstance(generator, random.Random):
@@ -23,6 +25,8 @@ def state_of(generator: Any) -> Any:
 
 
 def set_state(generator: Any, state: Any) -> None:
+    if state is None:
+        return
     if isinstance(generator, (torch.Generator, np.random.RandomState)):
         generator.set_state(state)
     elif isinstance(generator, random.Random):

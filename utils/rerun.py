@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .nested import map_tensors
+from .outside import OutsideState
 from .random_state import global_random_state, randomness_kept, seed_everything
 from .snapshot import Snapshot, calls_back, copy_model, tensors_of
 from .tracing import RunRecord, RunTracer, detached_copy
@@ -25,7 +26,8 @@ class RerunModel:
 
     Runs happen on copies. Where a copy would call back into the original (a lambda that holds
     the model), or cannot be made, they happen on the model itself, and its tensors, modes and
-    attributes are put back after each. Use it in a ``with`` block.
+    attributes are put back after each. So is what its code keeps outside of it. Use it in a
+    ``with`` block.
 
     Parameters
     ----------
@@ -33,6 +35,11 @@ class RerunModel:
         Any module.
     args, kwargs
         What to call it with.
+
+    Attributes
+    ----------
+    outside
+        What the model's code keeps outside of it.
 
     Examples
     --------
@@ -47,6 +54,7 @@ class RerunModel:
     ) -> None:
         self.model, self.args, self.kwargs = model, args, dict(kwargs or {})
         self.in_place = calls_back(model)
+        self.outside = OutsideState(model)
         self._original = {id(module) for module in model.modules()}
         self._saved: dict[int, Snapshot] = {}
         self._copy: nn.Module | None = None
@@ -58,6 +66,7 @@ class RerunModel:
         self._put_back()
 
     def _put_back(self) -> None:
+        self.outside.put_back()
         for saved in self._saved.values():
             saved.put_back()
 
@@ -85,6 +94,7 @@ class RerunModel:
         """A copy to do with what one likes; None where none can be made."""
         if self.in_place:
             return None
+        self.outside.put_back()  # it is shared with every copy
         try:
             return copy_model(self.model)
         except Exception:

@@ -188,7 +188,7 @@ class Snapshot:
         if [t.shape for t in tensors] != [t.shape for t in originals]:
             originals = tensors  # a copy that is made anew in part
         self._tensors = [
-            _Kept(tensor, tensor.detach().clone() if original is tensor else original)
+            TensorKept(tensor, tensor.detach().clone() if original is tensor else original)
             for tensor, original in zip(tensors, originals, strict=True)
         ]
         self._gradients = [(parameter, parameter.grad) for parameter in root.parameters()]
@@ -197,11 +197,7 @@ class Snapshot:
             for module in root.modules()
         ]
         values = [value for module in root.modules() for value in vars(module).values()]
-        self._empty = [value for value in values if type(value) in CONTAINERS and not value]
-        empty = set(map(id, self._empty))
-        self._contents = [
-            (value, _save_contents(value)) for value in _reachable(values) if id(value) not in empty
-        ]
+        self._contents = Contents(values)
         self.holds = {id(module) for module, *_ in self._modules}
 
     def put_back(self) -> None:
@@ -211,12 +207,7 @@ class Snapshot:
                 kept.put_back()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
-        for value in self._empty:
-            if value:
-                value.clear()
-        for value, contents in self._contents:
-            if not _holds_the_same(value, contents):
-                _restore_contents(value, contents)
+        self._contents.put_back()
         for module, training, count, values in self._modules:
             held = vars(module)
             if module.training != training:
@@ -231,7 +222,28 @@ class Snapshot:
         return {id(kept.tensor) for kept in self._tensors if kept.is_unchanged()}
 
 
-class _Kept:
+class Contents:
+    """What containers and plain objects hold, those inside others too, to be put back."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        values = list(values)
+        self._empty = [value for value in values if type(value) in CONTAINERS and not value]
+        empty = set(map(id, self._empty))
+        self._contents = [
+            (value, _save_contents(value)) for value in _reachable(values) if id(value) not in empty
+        ]
+
+    def put_back(self) -> None:
+        """Let everything hold what it held; what has not changed is not touched."""
+        for value in self._empty:
+            if value:
+                value.clear()
+        for value, contents in self._contents:
+            if not _holds_the_same(value, contents):
+                _restore_contents(value, contents)
+
+
+class TensorKept:
     """A tensor, and the values that it shall have again."""
 
     def __init__(self, tensor: Tensor, value: Tensor) -> None:

@@ -30,6 +30,7 @@ from .determinism import (
     detect_gradient_mode,
     detect_non_finite_output,
     detect_randomness,
+    detect_stale_weights,
     detect_state_and_history,
 )
 from .statistics import detect_bad_statistics, detect_unsettled_state
@@ -54,6 +55,7 @@ DETECTORS = (
     detect_dead_eval,
     detect_randomness,
     detect_state_and_history,
+    detect_stale_weights,
     detect_gradient_mode,
     detect_batch_dependence,
 )

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..findings import off_by
+from ..findings import first_few, off_by
 from ..nested import count_non_finite, has_floats, iter_leaves, relative_gap
+from ..outside import Place
 from ..random_state import GENERATORS
 from ..rerun import RerunModel, put_in_mode
 from ..snapshot import StateKey, held_state, own_state
 from ..torch_internals import own_buffers, own_parameters
-from ..tracing import blame
-from .context import WHOLE_MODEL, AuditContext
-from .perturb import other_values
+from ..tracing import RunRecord, blame
+from .context import WHOLE_MODEL, AuditContext, distinct
+from .perturb import move_weights, other_values
 from .rounding import NEVER_CERTAIN, beyond_rounding
 
 SEEDS_TRIED = 40
@@ -146,11 +147,13 @@ def detect_state_and_history(context: AuditContext) -> None:
             _report_move(context, history, module_name, name, (2, 3), cure)
     if when and not (context.found("moves-in-eval") or generators):
         names = _blame_history(context, after_other=when != "again")
+        kept = history.kept_outside()
         for name in names or [""]:
             context.add(
                 "depends-on-history",
                 name,
-                f"the same input {when} gives another answer, off {off_by(apart[when])}",
+                f"the same input {when} gives another answer, off {off_by(apart[when])}"
+                + (f"; the calls change the {kept}, outside the model" if kept else ""),
             )
     elif moved and not when and not context.found("moves-in-eval") and not generators:
         _moves_for_training(context, moved)
@@ -181,6 +184,8 @@ class ThreeCalls:
         original = context.rerun.model
         self._like = None if self._model is original else original
         self._at_first = own_state(original) if self._like is None else held_state(original)
+        self._outside = context.rerun.outside
+        self._at_first |= self._outside.state()
         self._states: list[dict[StateKey, Any]] = [{} if self._like else self._at_first]
         self.outputs: list[Any] = []
         self._modules: dict[str, nn.Module] = {}
@@ -191,7 +196,7 @@ class ThreeCalls:
         rerun = self._context.rerun
         # What entering eval mode changes is not changed by a call.
         same = rerun.unchanged() if self._like else ()
-        self._states[0] = own_state(self._model, self._like, same)
+        self._states[0] = own_state(self._model, self._like, same) | self._outside.state()
         for inputs in (other_values((rerun.args, rerun.kwargs)), None, None):
             if len(self.outputs) == 2 and self.left_alone():
                 break
@@ -204,7 +209,8 @@ class ThreeCalls:
                 return False
             self.outputs.append(run.output if run else None)
             same = rerun.unchanged() if self._like else ()
-            self._states.append(own_state(self._model, self._like, same))
+            state = own_state(self._model, self._like, same)
+            self._states.append(state | self._outside.state())
         self._modules = dict(self._model.named_modules())  # some may have been made in forward
         return True
 
@@ -237,18 +243,37 @@ class ThreeCalls:
 
     def is_registered(self, module: str, name: str) -> bool:
         """Whether a name is a parameter or a buffer."""
-        return bool(self.kind(module, name) != "attribute")
+        return self.kind(module, name) in ("buffer", "parameter")
 
     def kind(self, module: str, name: str) -> str:
-        """``"buffer"``, ``"parameter"`` or ``"attribute"``."""
+        """``"buffer"``, ``"parameter"``, ``"attribute"``, or what holds it outside the model."""
+        if place := self._outside.place(module, name):
+            return place.kind
         found = self._modules.get(module)
         if found is not None and name in own_buffers(found):
             return "buffer"
         return "parameter" if found is not None and name in own_parameters(found) else "attribute"
 
+    def kept_outside(self) -> str:
+        """Name what the calls changed outside the model, if they did."""
+        places = {self._outside.place(*key[:2]) for key in self._states[-1]} - {None}
+        names = [
+            f"{place.kind} {place.label}"
+            for place in places
+            if place and relative_gap(self._at(0, place), self._at(-1, place)) > 0
+        ]
+        return first_few(sorted(names))
+
+    def _at(self, when: int, place: Place) -> dict[str, Any]:
+        """What stood in a place outside the model, by where it stood in that."""
+        key = (place.module, place.label)
+        return {path: leaf for (*name, path), leaf in self._states[when].items() if (*name,) == key}
+
     def is_generator(self, module: str, name: str) -> bool:
-        """Whether an attribute draws random numbers."""
-        return isinstance(vars(self._modules[module]).get(name), GENERATORS)
+        """Whether an attribute, or what stands outside the model, draws random numbers."""
+        place = self._outside.place(module, name)
+        value = place.get() if place else vars(self._modules[module]).get(name)
+        return isinstance(value, GENERATORS)
 
 
 def _report_move(
@@ -322,6 +347,49 @@ def _blame_history(context: AuditContext, *, after_other: bool) -> list[str]:
     return list(dict.fromkeys(call.name for call in calls))
 
 
+def detect_stale_weights(context: AuditContext) -> None:
+    """Whether eval mode answers with the weights that it has now, also after more training.
+
+    The same training step is made on two copies, one of which has answered in eval mode before.
+    """
+    explained = ("depends-on-history", "moves-in-eval", "eval-not-followed")
+    if context.random or any(map(context.found, explained)):
+        return
+    try:
+        apart = _stale(context.rerun)
+    except Exception:
+        return  # it cannot be put through a training step here
+    if apart > 0 and context.exceeds_rounding(apart, _stale):
+        fresh = _after_training(context.rerun, trace=True)
+        used = _after_training(context.rerun, answers_first=True, trace=True)
+        calls = distinct(blame(fresh, used, beyond_rounding, weights_count=False))
+        for call in calls or [WHOLE_MODEL]:
+            context.add(
+                "depends-on-history",
+                call.name,
+                "after one answer in eval mode and a training step, eval mode still uses what it "
+                f"made of the old weights, off {off_by(apart)}",
+                "what is made of the weights in eval mode is to be made anew: throw it away in "
+                "train(mode)",
+            )
+
+
+def _after_training(
+    rerun: RerunModel, *, answers_first: bool = False, trace: bool = False
+) -> RunRecord:
+    """An answer in eval mode after a training step, and perhaps after an answer before that."""
+    model = rerun.pristine_copy()
+    if answers_first:
+        put_in_mode(model, False)
+        rerun.run(training=False, seed=1, model=model)
+    put_in_mode(model, True)
+    with contextlib.suppress(Exception):
+        rerun.run(training=True, seed=1, model=model)
+    move_weights(model)
+    put_in_mode(model, False)
+    return rerun.run(training=False, seed=1, model=model, trace=trace)
+
+
 def detect_gradient_mode(context: AuditContext) -> None:
     """Whether eval mode answers alike with and without gradients."""
     for grad, words in (("grad", "with gradients on"), ("inference", "in inference mode")):
@@ -361,6 +429,11 @@ def _history(rerun: RerunModel) -> float:
         rerun.run(training=False, seed=1, model=model, inputs=other)
     later = rerun.run(training=False, seed=1, model=model)
     return relative_gap(first.output, later.output)
+
+
+def _stale(rerun: RerunModel) -> float:
+    used = _after_training(rerun, answers_first=True)
+    return relative_gap(_after_training(rerun).output, used.output)
 
 
 def _finite(value: Any) -> bool:

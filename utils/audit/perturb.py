@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..nested import iter_leaves, map_tensors
+from ..nested import has_floats, iter_leaves, map_tensors
 from ..torch_internals import own_buffers
 
 
@@ -38,6 +38,17 @@ def other_values(inputs: Any) -> Any:
         return 2 * turned if tensor.is_floating_point() and not is_mask(tensor) else turned
 
     return map_tensors(inputs, change)
+
+
+def move_weights(model: nn.Module) -> None:
+    """Move the weights that are trained in place, as a step of an optimizer does."""
+    weights = list(model.parameters())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in [w for w in weights if w.requires_grad] or weights:
+            if has_floats(weight):
+                noise = torch.randn(weight.shape, generator=generator).to(weight)
+                weight.add_(0.05 * (weight.abs() + 0.1) * noise)
 
 
 def doubled(tensor: Tensor) -> Tensor:
