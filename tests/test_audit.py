@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from utils.audit import audit
+from utils.batch_norm import reestimate
 from utils.command import main
 from utils.modes import keep_in_eval
 
@@ -770,6 +772,22 @@ def test_statistics_never_updated_in_a_trained_model():
         ("statistics-never-updated", "1"),
         ("statistics-never-updated", "4"),
     }
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.01])
+@pytest.mark.parametrize("batches", [1, 5, 17])
+@pytest.mark.parametrize("scale", [0.01, 1, 30])
+@pytest.mark.parametrize("again", [reestimate, lambda model, loader: update_bn(loader, model)])
+def test_statistics_that_were_estimated_again_fit(again, scale, batches, momentum):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=momentum), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.mul_(scale)
+    late = copy.deepcopy(model)
+    late.train()(rows(8))
+    assert kinds(late.eval(), 1000 * rows(8)) == {("statistics-far-off", "1")}
+    again(model.eval(), [rows(8, seed=seed) for seed in range(batches)])
+    assert kinds(model, rows(8)) == set()
 
 
 def test_one_layer_shared_by_unlike_streams():

@@ -84,8 +84,8 @@ def detect_bad_statistics(context: AuditContext) -> None:
         )
     elif lagging:
         context.notes.append(
-            f"running statistics: {len(lagging)} of {len(norm_inputs)} layers have seen so few "
-            "batches that their first values still count"
+            f"running statistics: {len(lagging)} of {len(norm_inputs)} layers count so few "
+            "batches that their first values may still be in"
         )
 
 
@@ -178,15 +178,26 @@ def _unscaled(layer: Any) -> bool:
 
 
 def _misfit(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | None:
-    """Compare what reached a layer with its running statistics; None if they fit."""
+    """Compare what reached a layer with its running statistics; None if they fit.
+
+    Few batches leave a share of the values 0 and 1 that a layer was made with. Whether they do
+    cannot be told from the count, which a re-estimation begins again: the statistics fit if they do
+    as they are or without that share.
+    """
     if sum(n for n, _, _ in calls) < 8 or len(calls) > 1:
         return None
-    _, average, variance = calls[0]
     mean, var = layer.running_mean.float(), layer.running_var.float()
+    text = _far_off(layer, calls[0], mean, var)
     rest = _share_of_initial_value(layer)
-    if 1e-3 < rest < 1:
-        # Take out what is left of the values 0 and 1 that the layer was made with.
-        mean, var = mean / (1 - rest), ((var - rest) / (1 - rest)).clamp(min=0)
+    if text and 1e-3 < rest < 1:
+        return _far_off(
+            layer, calls[0], mean / (1 - rest), ((var - rest) / (1 - rest)).clamp(min=0)
+        )
+    return text
+
+
+def _far_off(layer: Any, call: tuple[int, Tensor, Tensor], mean: Tensor, var: Tensor) -> str | None:
+    _, average, variance = call
     eps = float(getattr(layer, "eps", 1e-5))
     shifts = (average - mean).abs() / (var + eps).sqrt()
     spread = (variance + eps) / (var + eps)
@@ -221,11 +232,13 @@ def _misfit(layer: Any, calls: Sequence[tuple[int, Tensor, Tensor]]) -> str | No
 
 
 def _share_of_initial_value(layer: Any) -> float:
-    """How much of its first values is still in a layer's running statistics."""
+    """How much of its first values may still be in a layer's running statistics."""
     tracked, momentum = getattr(layer, "num_batches_tracked", None), getattr(layer, "momentum", 0)
     if tracked is None or not momentum or isinstance(layer, INSTANCE_NORMS):
         return 0.0  # instance norm has the counter and never counts
-    return (1 - momentum) ** int(tracked)
+    share = (1 - momentum) ** int(tracked)
+    # A variance of 1 that is still in by this share would leave no smaller one.
+    return 0.0 if bool((layer.running_var < 0.99 * share).any()) else share
 
 
 def _streams_differ(calls: Sequence[tuple[int, Tensor, Tensor]], layer: nn.Module) -> str:
