@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import inspect
+import re
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -17,6 +18,8 @@ SCRIPTED_DROPOUTS = (
     "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",
 )  # fmt: skip
 """Names by which a scripted dropout is known."""
+RATES = re.compile("drop|surviv|stoch|keep|prob|noise|path|^p$|^rate$", re.IGNORECASE)
+"""Names under which a class keeps how much it drops."""
 
 
 def listens(module: nn.Module) -> bool:
@@ -24,7 +27,8 @@ def listens(module: nn.Module) -> bool:
 
     For the classes of ``torch.nn`` the answer is what the survey measured, arguments included: a
     dropout with ``p=0`` does not listen. For any other class it is whether a method of it
-    mentions ``training``, unless every number it calls a dropout is 0.
+    mentions ``training``, unless it has numbers that are called a dropout, or a rate by another
+    usual name, and all of them are 0.
 
     Parameters
     ----------
@@ -52,16 +56,30 @@ def listens(module: nn.Module) -> bool:
     (True, False)
     """
     check_module("module", module)
-    known = _known_to_listen(module)
-    if known is not None:
-        return known
+    if _known_to_listen(module):
+        return True
     if any(type(hook).__name__ == "SpectralNorm" for hook in forward_pre_hooks(module)):
         return True
-    own = [cls for cls in type(module).__mro__ if not cls.__module__.startswith("torch.nn.modules")]
-    if not any(_mentions_training(cls, module) for cls in own):
+    if not asks_its_flag(module):
         return False
-    rates = [v for k, v in vars(module).items() if "drop" in k and isinstance(v, (int, float))]
+    rates = [
+        value
+        for name, value in vars(module).items()
+        if RATES.search(name) and isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
     return not rates or any(rates)
+
+
+def asks_its_flag(module: nn.Module) -> bool:
+    """Whether a method that is not PyTorch's own reads ``self.training``.
+
+    Examples
+    --------
+    >>> asks_its_flag(nn.Dropout())
+    False
+    """
+    own = [cls for cls in type(module).__mro__ if not cls.__module__.startswith("torch.nn.modules")]
+    return any(_mentions_training(cls, module) for cls in own)
 
 
 def _known_to_listen(module: nn.Module) -> bool | None:

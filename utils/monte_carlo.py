@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .arguments import check_module
-from .listening import SCRIPTED_DROPOUTS, listens
+from .listening import SCRIPTED_DROPOUTS, asks_its_flag, listens
 from .modes import evaluating
 from .torch_internals import BATCH_NORMS, DROPOUTS, INSTANCE_NORMS
 
@@ -235,12 +235,19 @@ def _drops(module: nn.Module) -> bool:
         return True
     if isinstance(module, torch.jit.ScriptModule):
         return listens(module) and module.original_name in SCRIPTED
+    return _asks_for_dropout(module)
+
+
+def _asks_for_dropout(module: nn.Module) -> bool:
+    """Whether a class of one's own asks its flag; for what but dropout cannot be told."""
     theirs = type(module).__module__.startswith("torch.")
-    return not theirs and listens(module) and not isinstance(module, NOT_DROPOUT)
+    return not theirs and not isinstance(module, NOT_DROPOUT) and asks_its_flag(module)
 
 
 def _has_a_rate(module: nn.Module) -> bool:
     """Whether a module that drops has a rate above 0, as far as it can be seen."""
+    if _asks_for_dropout(module):
+        return True
     if isinstance(module, DROPOUTS):
         return module.p > 0
     if isinstance(module, nn.RNNBase):
