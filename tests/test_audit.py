@@ -1059,6 +1059,18 @@ def test_a_compiled_part_is_run_as_it_was_written():
     assert len(torch_module._global_forward_hooks_with_kwargs) == hooks
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_observers_that_make_room_for_their_channels_are_put_back():
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU()).train()
+    model.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")
+    model = torch.ao.quantization.prepare_qat(model)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    found = kinds(model, rows(8))
+    assert ("moves-in-eval", "0.activation_post_process") in found
+    for name, buffer in model.named_buffers():
+        torch.testing.assert_close(buffer, before[name])
+
+
 # -- arguments and reports -----------------------------------------------------------------------
 
 

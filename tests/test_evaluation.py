@@ -1,5 +1,6 @@
 """Whole-set numbers against one pass over everything, scikit-learn and torchmetrics."""
 
+import warnings
 from collections import namedtuple
 from fractions import Fraction
 
@@ -87,6 +88,13 @@ def test_class_weights_and_ignored_targets_count_as_over_the_whole_set(net, scor
     kept = target >= 0
     right = (scores.argmax(1) == target)[kept].float().mean().item()
     assert result["accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_targets_of_eight_bits_are_classes_too(net, scores, weighted):
+    loss = nn.CrossEntropyLoss(torch.linspace(0.1, 3, 10) if weighted else None)
+    result = evaluate(net, list(zip(X.split(50), Y.byte().split(50))), loss=loss)
+    assert result["loss"] == pytest.approx(loss(scores, Y).item(), rel=1e-5)
 
 
 def test_a_batch_of_ignored_targets_only_does_not_count(net, scores):
@@ -495,6 +503,16 @@ def in_a_process(rank, file, results):
     wrapped = DistributedDataParallel(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64)))
     wrapped.module[1].running_mean.fill_(rank)
     outcome["wrapped"] = evaluate(wrapped, batches, metrics={"sum": lambda out, y: out.sum(1)})
+    compiled = torch.compile(wrapped, backend="eager")
+    outcome["compiled"] = evaluate(compiled, batches, metrics={"sum": lambda out, y: out.sum(1)})
+    dataset = TensorDataset(X, Y)
+    loader = DataLoader(dataset, 50, sampler=range(rank, len(Y), 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome["sampler"] = evaluate(model, loader, loss=F.cross_entropy)
+    loader = DataLoader(dataset, 50, sampler=range(rank, len(Y), 4))
+    with pytest.warns(UserWarning, match="sampler leaves out"):
+        evaluate(model, loader, loss=F.cross_entropy)
     results[rank] = outcome
     dist.destroy_process_group()
 
@@ -519,7 +537,8 @@ def test_processes_with_unequal_and_empty_shards_all_get_the_whole_sets_numbers(
         for kind, expected in alone.items():
             assert results[rank][kind] == pytest.approx(expected, rel=1e-5), (rank, kind)
         assert "loader yielded no samples" in results[rank]["empty"]
-        assert results[rank]["wrapped"] == results[0]["wrapped"]
+        assert results[rank]["wrapped"] == results[0]["wrapped"] == results[rank]["compiled"]
+        assert results[rank]["sampler"] == pytest.approx(alone["plain"], rel=1e-5)
     assert "ValueError: device is 'nowhere'" in results[2]["argument"]
     assert results[0]["argument"].startswith("ValueError: device is 'nowhere'")
     assert "failed in process 2" in results[0]["failure"]

@@ -1,6 +1,7 @@
 """A model run again from one state: what is put back, traced and blamed."""
 
 import copy
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -157,3 +158,31 @@ def test_seeds_and_states_of_all_generators():
     assert draw() == first
     seed_everything(1)
     assert draw() == first
+
+
+class Makes(OrderedDict):
+    """A table that makes what it is asked for, as transformers' table of activations does."""
+
+    def __getitem__(self, name):
+        return super().__getitem__(name)()
+
+
+made_on_demand = Makes(tanh=nn.Tanh, relu=nn.ReLU)
+
+
+class AsksATable(nn.Module):
+    table = made_on_demand
+
+    def __init__(self):
+        super().__init__()
+        self.own = {"table": made_on_demand}
+
+    def forward(self, x):
+        return made_on_demand["tanh"](x) + self.own["table"]["relu"](x)
+
+
+def test_a_table_that_makes_what_it_gives_is_left_alone():
+    with RerunModel(AsksATable(), (torch.ones(2),)) as rerun:
+        rerun.run(training=False, seed=0)
+        rerun.run(training=True, seed=0)
+    assert list(dict.values(made_on_demand)) == [nn.Tanh, nn.ReLU]

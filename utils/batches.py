@@ -188,13 +188,15 @@ def device_of_batches(model: nn.Module, device: torch.device | str | None) -> to
     return asked
 
 
-def left_out_or_repeated(loader: Any) -> str:
+def left_out_or_repeated(loader: Any, processes: int = 1) -> str:
     """Say how many samples of its data set a loader leaves out or repeats; nothing if none.
 
     Parameters
     ----------
     loader
         A ``DataLoader``; of any other iterable nothing is known.
+    processes
+        Among how many the set is shared: a sampler that draws an equal share is then in order.
 
     Returns
     -------
@@ -224,7 +226,7 @@ def left_out_or_repeated(loader: Any) -> str:
             )
         if share < whole:
             return f"loader's DistributedSampler leaves out {whole - share} of {whole} samples"
-    elif drawn < whole:
+    elif drawn < whole and drawn not in (whole // processes, -(-whole // processes)):
         return f"loader's sampler leaves out {whole - drawn} of {whole} samples"
     elif drawn > whole or getattr(sampler, "replacement", False):
         return f"loader's sampler draws {drawn} times from {whole} samples, some more than once"

@@ -24,6 +24,7 @@ from .batches import (
 from .losses import Scorer
 from .modes import evaluating
 from .scores import Metrics, Scores, gather
+from .torch_internals import uncompiled
 
 
 def evaluate(
@@ -106,7 +107,8 @@ def evaluate(
     Where ``torch.distributed`` is initialised, each process passes the loader of its own shard
     and each gets the numbers of the whole set. A shard may be empty, the whole set may not. All
     processes must call it. A model in ``DistributedDataParallel`` is called without its wrapper,
-    after rank 0's buffers have been sent to all.
+    after rank 0's buffers have been sent to all. A wrapper further inside is called as it is, and
+    needs as many batches in each process.
 
     References
     ----------
@@ -119,13 +121,14 @@ def evaluate(
     >>> evaluate(nn.Identity(), DataLoader(data, batch_size=2), loss=nn.CrossEntropyLoss())
     {...}
     """
-    if isinstance(model, DistributedDataParallel):
-        model = _unwrapped(model)
+    wrapped = uncompiled(model) if isinstance(model, nn.Module) else model
+    if isinstance(wrapped, DistributedDataParallel):
+        model = _unwrapped(wrapped)
     scores: Scores | None = None
     failure: Exception | None = None
     try:
         place = device_of_batches(model, device)
-        said = left_out_or_repeated(loader)
+        said = left_out_or_repeated(loader, dist.get_world_size() if _shares_the_work() else 1)
         if said:
             warnings.warn(f"{said}: the numbers are not those of the whole set.", stacklevel=2)
         scores = Scores(metrics, loss, place)

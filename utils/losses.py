@@ -119,7 +119,8 @@ def reduced_loss(loss: Scorer, value: Any, target: Any, size: int) -> tuple[floa
     if of_classes and not target.is_floating_point():
         kept = target != loss.ignore_index  # type: ignore[attr-defined]
         weight: Tensor | None = loss.weight  # type: ignore[attr-defined]
-        weights = kept if weight is None else weight[target[kept]].double()
+        # as int64: an index of uint8, which PyTorch takes for targets, would be a mask
+        weights = kept if weight is None else weight[target[kept].long()].double()
         count = weights.sum().item()
         if not count:
             return 0.0, 0.0
@@ -176,7 +177,7 @@ def _classes_first(output: Any, target: Any) -> tuple[Any, Any]:
     PyTorch's softmax over a last dimension of a few classes takes several times as long.
     """
     plain = isinstance(output, Tensor) and output.dim() == 2 and isinstance(target, Tensor)
-    if not plain or target.dim() != 1 or output.shape[1] > 128:
+    if not plain or target.dim() != 1 or target.dtype != torch.int64 or output.shape[1] > 128:
         return output, target
     return output.t().contiguous()[None], target[None]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -21,10 +21,9 @@ MAX_LEAVES = 10_000
 """A collection of more values is left alone: a vocabulary, a data set."""
 MISSING = object()
 """Stands where nothing stands."""
-NUMBERS_AND_CONTAINERS = (
-    Tensor, bool, int, float, complex, str, bytes, type(None), np.ndarray,
-    Mapping, list, tuple, set, deque, *GENERATORS,
-)  # fmt: skip
+VALUES = (Tensor, bool, int, float, complex, str, bytes, type(None), np.ndarray, *GENERATORS)
+CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple, set, deque)
+"""Collections that do nothing but hold: a class of one's own may make what it is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +237,7 @@ def _is_large(value: Any) -> bool:
 
 def _is_data(value: Any, package: str) -> bool:
     """Whether something may be memory: numbers, containers, objects of the package's own."""
-    if isinstance(value, NUMBERS_AND_CONTAINERS):
+    if isinstance(value, VALUES) or type(value) in CONTAINERS:
         return True
-    plain = not isinstance(value, (type, nn.Module)) and not callable(value)
+    plain = not isinstance(value, (type, nn.Module, Collection)) and not callable(value)
     return plain and hasattr(value, "__dict__") and _package(type(value)) == package

@@ -269,7 +269,9 @@ class TensorKept:
 
     def put_back(self) -> None:
         """Give the tensor its values again."""
-        if not self.is_unchanged():
+        if self.tensor.shape != self._value.shape:  # observers make room for their channels
+            self.tensor.data = self._value.clone()
+        elif not self.is_unchanged():
             self.tensor.copy_(self._value)
         self._mark = self._now()
 
@@ -283,7 +285,7 @@ def _holds_the_same(value: Any, contents: Any) -> bool:
         return len(value) == len(contents) and all(map(operator.is_, value, contents))
     if isinstance(value, GENERATORS) or not isinstance(contents, dict):
         return False
-    held = value if isinstance(value, MutableMapping) else vars(value)
+    held = _held_in(value) if isinstance(value, MutableMapping) else vars(value)
     same_keys = list(held.keys()) == list(contents)
     return same_keys and all(map(operator.is_, held.values(), contents.values()))
 
@@ -296,12 +298,20 @@ def tensors_of(root: nn.Module) -> list[Tensor]:
     return [t for t in found if not t.is_meta and not nn.parameter.is_lazy(t)]
 
 
+def _held_in(mapping: MutableMapping[Any, Any]) -> dict[Any, Any]:
+    """What a mapping holds, not what it gives: the table of activations in transformers makes one.
+
+    To hold the same is then to hold the same objects.
+    """
+    return dict(dict.items(mapping)) if isinstance(mapping, dict) else dict(mapping)
+
+
 def _save_contents(value: Any) -> Any:
     """What a mutable container holds, or the state of a generator."""
     if isinstance(value, MutableSequence):
         return list(value)
     if isinstance(value, MutableMapping):
-        return dict(value)
+        return _held_in(value)
     if isinstance(value, set):
         return set(value)
     if isinstance(value, GENERATORS):
