@@ -536,6 +536,18 @@ def test_fakes_that_were_changed_on_their_way_to_the_judge():
     assert recording.findings == [], recording
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_cure_for_mixed_modes_thaws_nothing(frozen):
+    model = net().train()
+    model[1].train(not frozen)
+    with record(model) as recording:
+        for x, y in batches():
+            loss_of(model(x), y)
+    cure = next(f.cure for f in recording.findings if f.kind == "evaluated-in-train-mode")
+    assert ("or model.eval() before and model.train() after" in cure) == (not frozen)
+    assert "evaluating(model)" in cure
+
+
 @pytest.mark.parametrize("around", [nn.Sequential, nn.ModuleList])
 def test_fakes_for_a_network_of_other_classes(around):
     class Judge(nn.Module):

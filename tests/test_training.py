@@ -119,6 +119,39 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, scheduled):
     assert joined.epochs == history.epochs and joined.best_epoch == history.best_epoch
 
 
+class Tempered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, output, target):
+        return F.cross_entropy(output * self.log_temperature.exp(), target)
+
+
+def test_a_loss_with_parameters_is_resumed_too(tmp_path):
+    def go(epochs, file, resume=False):
+        model, loaders, _ = start()
+        loss = Tempered()
+        optimizer = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=0.01)
+        history = fit(
+            model,
+            loaders.train,
+            loaders.validation,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            checkpoint=file,
+            resume=resume,
+        )
+        return loss.state_dict(), history.epochs
+
+    whole = go(4, tmp_path / "whole.pt")
+    go(2, tmp_path / "cut.pt")
+    assert go(4, tmp_path / "cut.pt", resume=True) == whole
+    with pytest.raises(ValueError, match="of another optimizer"):
+        run(5, checkpoint=tmp_path / "cut.pt", resume=True)
+
+
 def test_the_checkpoint_loads_with_weights_only_and_holds_the_best(tmp_path):
     model, history = run(4, checkpoint=tmp_path / "deep" / "run.pt")
     state = torch.load(tmp_path / "deep" / "run.pt", weights_only=True)

@@ -75,14 +75,14 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         weighted = (coldness * scores).softmax(dim=1) * scores
         return (weighted.sum(dim=1) - own).mean().item()
 
+    if slope(0) >= -1e-12 * scores.abs().max():
+        raise ValueError("no temperature is best: the scores say no more than chance does.")
     if not (scores.amax(dim=1) > own).any():
         raise ValueError(
             "no temperature is best: every answer is right, no score lies above that of the right "
             "class, so that the loss falls for ever as T goes to 0. Fit on samples of which some "
             "are answered wrong."
         )
-    if slope(0) >= 0:
-        raise ValueError("no temperature is best: the scores say no more than chance does.")
     coldest = 1 / scores.abs().max().item()
     while slope(coldest) < 0:
         coldest *= 2

@@ -114,7 +114,9 @@ def fit(
     patience
         Stop after this many epochs in a row without a new best; never if None.
     checkpoint
-        A file written after each epoch, replaced in one step, that holds all that resuming needs.
+        A file written after each epoch, replaced in one step, that holds all that resuming needs:
+        the ``state_dict`` of model, optimizer and scheduler, and of a loss with parameters, and
+        the random states of torch. A buffer that is not persistent, for one, is in none of these.
     resume
         Go on from ``checkpoint`` if the file is there.
     device
@@ -166,7 +168,7 @@ def fit(
     ours = {id(parameter) for parameter in model.parameters()}
     if not any(id(p) in ours for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("optimizer holds none of the model's parameters; expected this model's.")
-    run = _Run(model, optimizer, scheduler, train_loader, monitor, higher_is_better, patience)
+    run = _Run(model, loss, optimizer, scheduler, train_loader, monitor, higher_is_better, patience)
     path = None if checkpoint is None else Path(checkpoint)
     if resume and path is not None and path.exists():
         run.load(path)
@@ -264,6 +266,7 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         train_loader: Iterable[Any],
@@ -272,6 +275,8 @@ class _Run:
         patience: int | None,
     ) -> None:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        learns = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
+        self.loss = loss if isinstance(loss, nn.Module) and learns else nn.Module()
         self.generator: torch.Generator | None = getattr(train_loader, "generator", None)
         self.monitor = f"val_{monitor}"
         self.sign = -1.0 if higher_is_better else 1.0
@@ -308,6 +313,7 @@ class _Run:
         state = {
             "model": self.model.state_dict(),
             "best_model": self.best_state,
+            "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_class": type(self.optimizer).__name__,
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
@@ -325,14 +331,16 @@ class _Run:
         """Take up a run; whatever does not fit is an error, and nothing has been changed then."""
         state = self._read(path)
         self._check(state, path)
-        before = copy.deepcopy(self.model.state_dict())
+        before = copy.deepcopy((self.model.state_dict(), self.loss.state_dict()))
         try:
             self.model.load_state_dict(state["model"])
+            self.loss.load_state_dict(state.get("loss", self.loss.state_dict()))
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
         except Exception as error:
-            self.model.load_state_dict(before)
+            self.model.load_state_dict(before[0])
+            self.loss.load_state_dict(before[1])
             raise ValueError(f"checkpoint {path} does not fit this run: {error}") from error
         self.best_state = state["best_model"]
         self.history = History(**state["history"])

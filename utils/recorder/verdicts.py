@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..findings import first_few
-from ..kinds import KINDS
+from ..kinds import KINDS, PACKAGE
 from ..torch_internals import version
 from .measured import Measured
 from .model_map import ModelMap, ancestors, are_apart
@@ -28,6 +28,12 @@ from .segments import Segment
 from .situations import Situation
 
 SituationSegment: TypeAlias = Segment[Situation]
+
+CURE_FOR_MIXED = (
+    f"put the model in eval mode around this loop: with {PACKAGE}.modes.evaluating(model), which "
+    "gives each layer its own mode back; model.train() would thaw what is in eval mode"
+)
+"""Where some layers were in eval mode already."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,8 @@ def judge_idle_in_train_mode(evidence: Evidence) -> Iterable[LoopFinding]:
                 f"; the running statistics of {len(moved)} of them moved, those of {name!r} by "
                 f"{moved[name]:.2g} standard deviations"
             )
-        yield _finding("evaluated-in-train-mode", where, text)
+        mixed = len(in_train) < len(listening)
+        yield _finding("evaluated-in-train-mode", where, text, CURE_FOR_MIXED if mixed else "")
 
 
 def judge_unused_graphs(evidence: Evidence) -> Iterable[LoopFinding]:
@@ -334,8 +341,8 @@ def _count(segments: Iterable[SituationSegment]) -> str:
     return f"{count} forward{'' if count == 1 else 's'}"
 
 
-def _finding(kind: str, where: Place, evidence: str) -> LoopFinding:
-    return LoopFinding(kind, evidence, KINDS[kind].cure, where)
+def _finding(kind: str, where: Place, evidence: str, cure: str = "") -> LoopFinding:
+    return LoopFinding(kind, evidence, cure or KINDS[kind].cure, where)
 
 
 def _size(count: float) -> str:
