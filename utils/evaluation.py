@@ -147,7 +147,9 @@ def _unwrapped(model: DistributedDataParallel) -> nn.Module:
     """The model inside, with rank 0's buffers, which the wrapper sends at some of its calls."""
     if _shares_the_work():
         for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+            sent = buffer.contiguous()  # gloo fills a buffer with gaps in memory wrongly
+            dist.broadcast(sent, src=0)
+            buffer.copy_(sent)
     inside: nn.Module = model.module
     return inside
 
