@@ -296,6 +296,39 @@ def recipe(model):
     return {"model": model}
 
 
+class NormWithActivation(nn.BatchNorm1d):
+    """As timm has it, with a child."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+def spectral():
+    torch.manual_seed(0)
+    layers = [nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)) for _ in range(2)]
+    for layer in layers:
+        nn.init.normal_(layer.parametrizations.weight.original)
+    return nn.Sequential(*layers)
+
+
+def poisoned_in_training():
+    """A batch with a nan came after many that were sound."""
+    model, bad = batch_normed(), X.clone()
+    bad[0, 0] = torch.nan
+    with torch.no_grad():
+        model(bad)
+    return model.eval()
+
+
+def encoder_in(dtype, **options):
+    given = encoder(**options)
+    return given | {"model": given["model"].to(dtype), "x": given["x"].to(dtype)}
+
+
 class Counts(nn.Module):
     """State of its own that moves in train mode."""
 
@@ -592,8 +625,17 @@ def other_forms():
             [per_position(looks_around=True)],
             [per_position(looks_around=False)],
         ),
-        "validation-higher": ([net(nn.Dropout1d(), nn.BatchNorm1d(4))], []),
-        "encoder-padding": ([encoder() | {"model": encoder()["model"].requires_grad_(False)}], []),
+        "validation-higher": (
+            [net(nn.Dropout1d(), nn.BatchNorm1d(4)), net(nn.Dropout(), NormWithActivation(4))],
+            [net(nn.Dropout(), nn.BatchNorm1d(4, track_running_stats=False))],
+        ),
+        "encoder-padding": (
+            [encoder() | {"model": encoder()["model"].requires_grad_(False)}],
+            [
+                encoder_in(torch.bfloat16, enable_nested_tensor=False),
+                encoder_in(torch.float16, enable_nested_tensor=False),
+            ],
+        ),
         "group-norm-of-one": ([grouped(4, (2, 3))], [grouped(2, (2, 3))]),
         "batch-size-changes-answers": (
             [
@@ -611,7 +653,35 @@ def other_forms():
             ],
             [{"model": batch_normed().eval(), "x": X[:5]}],
         ),
-        "ready-for-evaluation": ([{"model": batch_normed(), "x": X[:5]}], []),
+        "ready-for-evaluation": (
+            [
+                {"model": batch_normed(), "x": X[:5]},
+                poisoned_in_training(),
+                net(nn.BatchNorm1d(4, track_running_stats=False)).eval(),
+            ],
+            [],
+        ),
+        "modes-agree": ([PLAIN()], [spectral(), batch_normed()]),
+        "functional-dropout": ([], [Function(lambda self, x: x.log()), DROPS()]),
+        "nan-in-eval": (
+            [
+                poisoned_in_training(),
+                Function(lambda self, x: x, mean=nn.Buffer(torch.tensor([torch.nan]))),
+            ],
+            [Function(lambda self, x: x, mask=nn.Buffer(torch.tensor([-torch.inf])))],
+        ),
+        "validation-moves-the-model": (
+            [Function(lambda self, x: self.seen.add_(1), seen=nn.Buffer(torch.zeros(1)))],
+            [torch.ao.quantization.quantize_dynamic(PLAIN().eval(), {nn.Linear})],
+        ),
+        "expected-more-than-1-value": (
+            [torch.compile(batch_normed(), backend="eager"), torch.jit.script(batch_normed())],
+            [torch.compile(batch_normed().eval(), backend="eager")],
+        ),
+        "distributed-sampler": (
+            [{"sampler": DistributedSampler(range(10), 4, 0, drop_last=True)}],
+            [{"sampler": DistributedSampler(range(12), 4, 0, drop_last=True)}],
+        ),
         "mc-dropout-no-variance": (
             [
                 recipe(Function(lambda self, x: F.dropout(x, 0.5, self.training))),
@@ -621,11 +691,14 @@ def other_forms():
             [DROPS()],
         ),
         "worse-in-eval": (
-            [{"model": deep(steps=5), "train_x": deep_images()}],
+            [
+                {"model": deep(steps=5), "train_x": deep_images()},
+                {"model": poisoned_in_training(), "train_x": X},
+            ],
             [{"model": deep(steps=200), "train_x": deep_images()}],
         ),
         "same-for-every-input": (
-            [],
+            [batch_normed(momentum=1.0, batches=1, data=1e6 * X)],
             [net(nn.Dropout(0.9)), Function(lambda self, x: 1e-6 * self.body(x), body=PLAIN())],
         ),
         "spectral-norm": ([], [nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).eval()]),
