@@ -305,7 +305,8 @@ def test_each_freeze_needs_its_own_line(x, frozen, training):
 
 @states(
     "10_evaluation_loop",
-    "up to rounding and where each sample has one label, a whole number, and none is ignored, and is tested",
+    "up to rounding and where each sample has one label, a whole number, and none is ignored, "
+    "and is tested",
     over="nested networks in any mixture of modes, batch sizes, float32 and float64",
 )
 @given(mixed_networks(), st.integers(1, 9), floats)
