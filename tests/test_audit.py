@@ -1514,6 +1514,21 @@ class Merges(nn.Module):
         return x @ self.made
 
 
+def test_a_container_made_in_forward_hides_no_state():
+    """As g-mlp-pytorch has it: what is put back is what was there first."""
+
+    class Stacks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)])
+
+        def forward(self, x):
+            return nn.Sequential(*self.layers)(x)
+
+    torch.manual_seed(0)
+    assert kinds(Stacks(), rows(8)) == set()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("renewed", ["never", "at the first eval()", "with the mode"])
 def test_weights_that_eval_mode_keeps(renewed, dtype):

@@ -2,13 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import pickle
+import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -23,6 +29,7 @@ from examples.serving.service import create_app
 from utils.data import digits
 from utils.trained import trained_digits_mlp
 
+ROOT = Path(__file__).parent.parent
 IMAGES = digits().test.tensors[0]
 
 
@@ -415,3 +422,37 @@ def test_a_model_that_raises_stop_iteration_answers_with_an_error():
 
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         asyncio.run(ask())
+
+
+def test_the_steps_of_the_image_run_in_a_folder_that_holds_what_it_copies(tmp_path):
+    """No Docker here: the packages are pinned, the checkpoint is made, the command serves."""
+    recipe = (ROOT / "examples/serving/Dockerfile").read_text().replace("\\\n", " ")
+    pinned = (ROOT / "requirements.txt").read_text()
+    packages = re.search(r"\^\(([\w|-]+)\)==", recipe)[1].split("|")
+    assert all(re.search(rf"^{name}==", pinned, re.MULTILINE) for name in packages)
+    for source, target in re.findall(r"^COPY (\S+) (\S+)$", recipe, re.MULTILINE):
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, tmp_path / target)
+    make = re.search(r"^RUN python (-m .*?) &&", recipe, re.MULTILINE)[1]
+    subprocess.run([sys.executable, *make.split()], cwd=tmp_path, check=True)
+    command = json.loads(re.search(r"^CMD (\[.*\])$", recipe, re.MULTILINE)[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command, "--port", str(port)],
+        cwd=tmp_path,
+        env={**os.environ, "CHECKPOINT": str(tmp_path / "model.pt")},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                    break
+            time.sleep(0.2)
+        else:
+            raise AssertionError("the image's command does not become ready")
+    finally:
+        server.terminate()
+        server.wait(15)

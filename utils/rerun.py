@@ -67,7 +67,8 @@ class RerunModel:
 
     def _put_back(self) -> None:
         self.outside.put_back()
-        for saved in self._saved.values():
+        # The first that was kept has the last word.
+        for saved in reversed(self._saved.values()):
             saved.put_back()
 
     def pristine_copy(self) -> nn.Module:
@@ -177,9 +178,14 @@ class RerunModel:
 
     def protect(self, module: nn.Module) -> None:
         """Keep the state of a module that does not belong to the copy, to put it back."""
-        if any(tensor.is_inference() for tensor in tensors_of(module)):
+        tensors = tensors_of(module)
+        if any(tensor.is_inference() for tensor in tensors):
             return  # made in this very run
-        if not any(id(module) in saved.holds for saved in self._saved.values()):
+        saved = self._saved.values()
+        kept = {id(tensor) for snapshot in saved for tensor in snapshot.tensors()}
+        if tensors and all(id(tensor) in kept for tensor in tensors):
+            return  # a new container around parts of the model
+        if not any(id(module) in snapshot.holds for snapshot in saved):
             self._saved[id(module)] = Snapshot(module)
 
 

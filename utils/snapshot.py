@@ -217,6 +217,10 @@ class Snapshot:
                     del held[name]
                 held.update(values)
 
+    def tensors(self) -> list[Tensor]:
+        """What is put back."""
+        return [kept.tensor for kept in self._tensors]
+
     def unchanged(self) -> set[int]:
         """The ids of the tensors that are as they were."""
         return {id(kept.tensor) for kept in self._tensors if kept.is_unchanged()}
