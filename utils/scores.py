@@ -22,7 +22,7 @@ from .losses import (
     total_loss,
     total_of,
 )
-from .nested import count_non_finite
+from .nested import count_non_finite, has_floats, iter_leaves
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -120,10 +120,9 @@ class Scores:
         for number, (output, target) in enumerate(batches, first):
             value, _ = self._loss_of(output, target, samples_in(output, target), number)
             if not math.isfinite(value):
-                finite = not count_non_finite(output)
                 raise ValueError(
                     f"loss is {value} on batch {number} (counted from 0); expected a finite "
-                    f"number. The model's output there is {'' if finite else 'not '}finite."
+                    f"number. The model's output there {_finiteness(output)}."
                 )
         raise ValueError(f"loss is {total}; expected a finite number.")
 
@@ -330,6 +329,16 @@ def _refuse_non_finite(output: Any, batches: list[Batch], first: int) -> None:
                 f"output has {count} values that are nan or infinite on batch {number} (counted "
                 "from 0); expected finite ones to measure."
             )
+
+
+def _finiteness(output: Any) -> str:
+    """Say whether an output is finite, for an error about the loss made of it."""
+    if count_non_finite(output):
+        return "is not finite"
+    masked = any(has_floats(leaf) and not leaf.isfinite().all() for _, leaf in iter_leaves(output))
+    if masked:
+        return "holds minus infinity, as where classes are masked: the loss asks for one of these"
+    return "is finite"
 
 
 def _refuse_spread(value: Any, output: Any, target: Any) -> None:
