@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -107,8 +107,8 @@ def evaluate(
     Where ``torch.distributed`` is initialised, each process passes the loader of its own shard
     and each gets the numbers of the whole set. A shard may be empty, the whole set may not. All
     processes must call it. A model in ``DistributedDataParallel`` is called without its wrapper,
-    after rank 0's buffers have been sent to all. A wrapper further inside is called as it is, and
-    needs as many batches in each process.
+    with rank 0's buffers on all; afterwards each process has its own again. A wrapper further
+    inside is called as it is, and needs as many batches in each process.
 
     References
     ----------
@@ -121,37 +121,45 @@ def evaluate(
     >>> evaluate(nn.Identity(), DataLoader(data, batch_size=2), loss=nn.CrossEntropyLoss())
     {...}
     """
-    wrapped = uncompiled(model) if isinstance(model, nn.Module) else model
-    if isinstance(wrapped, DistributedDataParallel):
-        model = _unwrapped(wrapped)
     scores: Scores | None = None
     failure: Exception | None = None
-    try:
-        place = device_of_batches(model, device)
-        said = left_out_or_repeated(loader, dist.get_world_size() if _shares_the_work() else 1)
-        if said:
-            warnings.warn(f"{said}: the numbers are not those of the whole set.", stacklevel=2)
-        scores = Scores(metrics, loss, place)
-        _score_all(model, loader, scores, place, progress, unpack or unpack_batch, inference_mode)
-    except Exception as error:
-        if not _shares_the_work():
-            raise
-        failure = error
-    if _shares_the_work():
-        gather(scores, failure)
+    with _unwrapped(model) as model:
+        try:
+            place = device_of_batches(model, device)
+            said = left_out_or_repeated(loader, dist.get_world_size() if _shares_the_work() else 1)
+            if said:
+                warnings.warn(f"{said}: the numbers are not those of the whole set.", stacklevel=2)
+            scores = Scores(metrics, loss, place)
+            unpack = unpack or unpack_batch
+            _score_all(model, loader, scores, place, progress, unpack, inference_mode)
+        except Exception as error:
+            if not _shares_the_work():
+                raise
+            failure = error
+        if _shares_the_work():
+            gather(scores, failure)
     assert scores is not None
     return scores.result()
 
 
-def _unwrapped(model: DistributedDataParallel) -> nn.Module:
-    """The model inside, with rank 0's buffers, which the wrapper sends at some of its calls."""
-    if _shares_the_work():
-        for buffer in model.buffers():
-            sent = buffer.contiguous()  # gloo fills a buffer with gaps in memory wrongly
-            dist.broadcast(sent, src=0)
-            buffer.copy_(sent)
-    inside: nn.Module = model.module
-    return inside
+@contextmanager
+def _unwrapped(model: nn.Module) -> Iterator[nn.Module]:
+    """The model inside ``DistributedDataParallel``, on all processes with rank 0's buffers."""
+    wrapped = uncompiled(model) if isinstance(model, nn.Module) else model
+    if not isinstance(wrapped, DistributedDataParallel):
+        yield model
+        return
+    inside: nn.Module = wrapped.module
+    own = [(buffer, buffer.clone()) for buffer in inside.buffers()] if _shares_the_work() else []
+    for buffer, _ in own:
+        sent = buffer.contiguous()  # gloo fills a buffer with gaps in memory wrongly
+        dist.broadcast(sent, src=0)
+        buffer.copy_(sent)
+    try:
+        yield inside
+    finally:
+        for buffer, value in own:  # the wrapper may have been told to keep them apart
+            buffer.copy_(value)
 
 
 def _score_all(
