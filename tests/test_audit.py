@@ -7,8 +7,9 @@ import re
 import subprocess
 import sys
 import threading
-from collections import OrderedDict, UserDict, namedtuple
+from collections import OrderedDict, UserDict, deque, namedtuple
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -1437,6 +1438,23 @@ def in_a_default_argument(self, x, seen=[]):  # noqa: B006
     return x * len(seen)
 
 
+spaces = SimpleNamespace(calls=0)
+
+
+def in_a_namespace(self, x):
+    spaces.calls += 1
+    return x * spaces.calls
+
+
+def counted(x):
+    counted.calls = getattr(counted, "calls", 0) + 1
+    return x * counted.calls
+
+
+def in_a_function_that_it_calls(self, x):
+    return counted(x)
+
+
 def in_a_closure():
     count = 0
 
@@ -1458,6 +1476,8 @@ def class_with(forward):
         (in_a_global, "global calls_so_far"),
         (in_a_class_that_a_function_knows, "class attribute Scaled.first"),
         (in_its_class, "class attribute Layer.before"),
+        (in_a_namespace, "global spaces"),
+        (in_a_function_that_it_calls, "function attribute counted.calls"),
         (in_a_default_argument, "default argument"),
         (in_a_closure(), "closure variable count"),
     ],
@@ -1470,8 +1490,79 @@ def test_memory_outside_the_model_is_named_and_put_back(forward, place):
     found = {f.module: f for f in report.findings if f.kind == "depends-on-history"}
     assert place in found["1"].evidence
     assert (calls_so_far, Scaled.first, hasattr(type(model[1]), "before")) == (0, [], False)
+    assert spaces.calls == 0 and not hasattr(counted, "calls")
     again = audit(model, rows(8))
     assert [str(f) for f in again.findings] == [str(f) for f in report.findings]
+
+
+class CountsCalls:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [
+        (CountsCalls(), "depends-on-history"),
+        (deque(), "depends-on-history"),
+        (torch.Generator(), "random-in-eval"),
+        (torch.zeros(8), "moves-in-eval"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_state_of_the_model_is_not_said_to_be_outside(held, kind):
+    """Also where the code reads it by a name that a global could have."""
+
+    def forward(self, x):
+        if isinstance(self.held, torch.Generator):
+            return x + torch.randn(x.shape, generator=self.held)
+        if isinstance(self.held, torch.Tensor):
+            self.held = torch.lerp(self.held, x.mean(0), 0.1)
+            return x - self.held
+        if isinstance(self.held, deque):
+            self.held.append(1)
+            return x * len(self.held)
+        return self.held(x)
+
+    model = class_with(forward)()
+    model.held = held
+    findings = audit(model, rows(8)).findings
+    assert kind in {finding.kind for finding in findings}
+    assert not any("outside" in f.evidence or "global" in f.evidence for f in findings)
+    assert "random-in-eval" not in {f.kind for f in findings} or kind == "random-in-eval"
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_model_that_takes_gradients_itself(drops):
+    class Forces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x):
+            x = x.detach().requires_grad_()
+            energy = F.dropout(self.layer(x), training=drops).square().sum()
+            return torch.autograd.grad(energy, x)[0]
+
+    report = audit(Forces(), rows(8))
+    assert [f.kind for f in report.findings] == ["random-in-eval"] * drops
+    assert any("without gradients: the model fails" in note for note in report.notes)
+
+
+def test_an_input_that_is_changed_in_place_is_noted():
+    def centre(self, x):
+        x -= x.mean(1, keepdim=True)
+        return x * 1.0
+
+    x = rows(8)
+    before = x.clone()
+    changes, leaves = (class_with(f)() for f in (centre, lambda self, x: x * 1.0))
+    assert any("changes it in place" in note for note in audit(changes, x).notes)
+    assert not audit(leaves, x).notes and torch.equal(x, before)
 
 
 def test_statistics_in_a_global_are_found_to_move():

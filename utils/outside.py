@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import itertools
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ MAX_LEAVES = 10_000
 MISSING = object()
 """Stands where nothing stands."""
 VALUES = (Tensor, bool, int, float, complex, str, bytes, type(None), np.ndarray, *GENERATORS)
-CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple, set, deque)
+CONTAINERS = (
+    dict, OrderedDict, defaultdict, Counter, list, tuple, set, deque, SimpleNamespace,
+)  # fmt: skip
 """Collections that do nothing but hold: a class of one's own may make what it is asked for."""
 
 
@@ -34,16 +37,13 @@ class Place:
     ----------
     module
         Qualified name of the first module of the model whose code can reach it.
-    kind
-        ``"class attribute"``, ``"global"``, ``"closure variable"`` or ``"default argument"``.
     label
-        What to call it in a report.
+        What to call it in a report, by its kind and its name.
     holder, name
         Where it stands.
     """
 
     module: str
-    kind: str
     label: str
     holder: Any
     name: str
@@ -56,7 +56,7 @@ class Place:
             return vars(self.holder).get(self.name, MISSING)
         try:
             return getattr(self.holder, self.name)
-        except ValueError:  # an empty cell
+        except (AttributeError, ValueError):  # no such attribute, an empty cell
             return MISSING
 
     def put(self, value: Any) -> None:
@@ -95,7 +95,7 @@ class OutsideState:
     >>> outside = OutsideState(Counts())
     >>> float(Counts()(1.0)), float(Counts()(1.0))
     (1.0, 2.0)
-    >>> outside.state()["", "Counts.calls", ""]
+    >>> outside.state()["", "class attribute Counts.calls", ""]
     2
     >>> outside.put_back()
     >>> Counts.calls
@@ -163,32 +163,40 @@ def _reached_by(thing: Any, module: str, package: str, seen: set[int]) -> Iterat
     seen.add(id(thing))
     if isinstance(thing, type):
         functions = [f for member in vars(thing).values() for f in _functions_in(member)]
-        names = {name for f in functions for name in _names_in(f.__code__)} | set(vars(thing))
-        for name in names:
-            if not name.startswith("__"):
-                yield Place(module, "class attribute", f"{thing.__name__}.{name}", thing, name)
+        stored = {name for f in functions for name in _names_in(f.__code__, "STORE_ATTR")}
+        yield from _attributes(thing, "class attribute", stored, module)
         for function in functions:
             yield from _reached_by(function, module, package, seen)
         return
+    yield from _attributes(
+        thing, "function attribute", _names_in(thing.__code__, "STORE_ATTR"), module
+    )
     if thing.__defaults__ or thing.__kwdefaults__:
         for name in ("__defaults__", "__kwdefaults__"):
-            yield Place(module, "default argument", f"{thing.__name__}{name}", thing, name)
+            yield Place(module, f"default argument of {thing.__name__}", thing, name)
     for name, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True):
-        yield Place(module, "closure variable", name, cell, "cell_contents")
-        yield from _reached_from(_content(cell), (), module, package, seen)
-    names = _names_in(thing.__code__)
-    for name in names:
-        yield Place(module, "global", name, thing.__globals__, name)
-        yield from _reached_from(thing.__globals__.get(name), names, module, package, seen)
+        yield Place(module, f"closure variable {name}", cell, "cell_contents")
+        yield from _reached_from(_content(cell), set(), module, package, seen)
+    attributes = _names_in(thing.__code__, "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
+    for name in _names_in(thing.__code__, "LOAD_GLOBAL", "STORE_GLOBAL"):
+        yield Place(module, f"global {name}", thing.__globals__, name)
+        yield from _reached_from(thing.__globals__.get(name), attributes, module, package, seen)
+
+
+def _attributes(thing: Any, kind: str, stored: set[str], module: str) -> Iterator[Place]:
+    """What a class or a function holds, and what may be stored there later."""
+    for name in stored | set(vars(thing)):
+        if not name.startswith("__"):
+            yield Place(module, f"{kind} {thing.__name__}.{name}", thing, name)
 
 
 def _reached_from(
-    value: Any, names: Any, module: str, package: str, seen: set[int]
+    value: Any, names: set[str], module: str, package: str, seen: set[int]
 ) -> Iterator[Place]:
     """What is reached by way of a function, a class or a Python module of the same package."""
     if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == package:
         for name in names:
-            yield Place(module, "global", f"{value.__name__}.{name}", vars(value), name)
+            yield Place(module, f"global {value.__name__}.{name}", vars(value), name)
             inner = vars(value).get(name)
             if isinstance(inner, FunctionType) and _package(inner) == package:
                 yield from _reached_by(inner, module, package, seen)
@@ -217,10 +225,11 @@ def _functions_in(member: Any) -> Iterator[FunctionType]:
             function = getattr(function, "__wrapped__", None)
 
 
-def _names_in(code: CodeType) -> set[str]:
-    """The names that a function uses, those inside it included."""
+def _names_in(code: CodeType, *operations: str) -> set[str]:
+    """The names that a function uses so, those of functions inside it included."""
     inner = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return set(code.co_names).union(*map(_names_in, inner))
+    used = {str(step.argval) for step in dis.get_instructions(code) if step.opname in operations}
+    return used.union(*(_names_in(const, *operations) for const in inner))
 
 
 def _package(thing: Any) -> str:

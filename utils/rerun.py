@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .nested import map_tensors
+from .nested import map_tensors, relative_gap
 from .outside import OutsideState
 from .random_state import global_random_state, randomness_kept, seed_everything
 from .snapshot import Snapshot, calls_back, copy_model, tensors_of
@@ -40,6 +40,8 @@ class RerunModel:
     ----------
     outside
         What the model's code keeps outside of it.
+    usual_grad
+        The gradient mode of a run: ``"no_grad"``, unless the model takes gradients itself.
 
     Examples
     --------
@@ -55,6 +57,7 @@ class RerunModel:
         self.model, self.args, self.kwargs = model, args, dict(kwargs or {})
         self.in_place = calls_back(model)
         self.outside = OutsideState(model)
+        self.usual_grad = "no_grad"
         self._original = {id(module) for module in model.modules()}
         self._saved: dict[int, Snapshot] = {}
         self._copy: nn.Module | None = None
@@ -108,7 +111,7 @@ class RerunModel:
         seed: int,
         model: nn.Module | None = None,
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
-        grad: str = "no_grad",
+        grad: str | None = None,
         trace: bool = False,
         measure: bool = False,
         forced_outputs: Mapping[int, Any] | None = None,
@@ -126,7 +129,7 @@ class RerunModel:
         inputs
             Positional and keyword arguments, where not those that were given.
         grad
-            ``"no_grad"``, ``"grad"`` or ``"inference"``.
+            ``"no_grad"``, ``"grad"`` or ``"inference"``; ``usual_grad`` if None.
         trace, measure
             Whether to keep every call, or what reaches layers with running statistics.
         forced_outputs
@@ -149,12 +152,14 @@ class RerunModel:
         }
         seed_everything(seed)
         before = global_random_state()
-        with contexts[grad](), watch:
+        with contexts[grad or self.usual_grad](), watch:
             output = model(*args, **kwargs)
             if isinstance(output, Iterator):  # a forward that yields has not run yet
                 output = list(itertools.islice(output, MAX_YIELDED))
         after = global_random_state()
         run.modes_changed = watch.modes_changed()
+        given = inputs or (self.args, self.kwargs)
+        run.changed_its_input = measure and relative_gap((args, kwargs), given) > 0
         run.used_randomness = not torch.equal(before[0], after[0]) or before[1:] != after[1:]
         if watch.called_original and not self.in_place:
             # The copy is not whole: begin again on the model itself.

@@ -322,7 +322,10 @@ def _save_contents(value: Any) -> Any:
         return state_of(value)
     if isinstance(value, np.ndarray):
         return value.copy()
-    return dict(vars(value)) if hasattr(value, "__dict__") and not callable(value) else None
+    # An object that can be called may remember its calls; PyTorch's own are left alone.
+    theirs = isinstance(value, (MethodType, BuiltinFunctionType))
+    theirs = theirs or type(value).__module__.partition(".")[0] == "torch"
+    return dict(vars(value)) if hasattr(value, "__dict__") and not theirs else None
 
 
 def _restore_contents(value: Any, contents: Any) -> None:

@@ -62,6 +62,8 @@ class RunRecord:
         Names of modules whose forward ran a submodule in train mode that had been put in eval.
     modes_changed
         Whether some module was in another mode afterwards than before.
+    changed_its_input
+        Whether the inputs were others afterwards, if that was measured.
     norm_inputs
         Mean and variance of each channel that reached a layer with running statistics, and the
         number of values behind them: one entry for each call.
@@ -73,6 +75,7 @@ class RunRecord:
     used_randomness: bool = False
     switched_children: list[str] = field(default_factory=list)
     modes_changed: bool = False
+    changed_its_input: bool = False
     norm_inputs: dict[str, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -91,13 +92,29 @@ class AuditContext:
         self.repeatable = True
         self.program = program_kind(rerun.model)
         self.notes += filter(None, [UNSEEN.get(self.program or "")])
+        self.base = self._first_run()
+        if self.base.changed_its_input:
+            self.notes.append(
+                "the input: a call changes it in place, so that whoever keeps it, and asks again, "
+                "asks something else; each run here got a copy"
+            )
+
+    def _first_run(self) -> RunRecord:
+        """A run without gradients, or with them for a model that takes some itself."""
         try:
-            self.base = rerun.run(training=False, seed=1, measure=True)
-        except Exception as error:
+            return self.rerun.run(training=False, seed=1, measure=True)
+        except Exception as without:
+            self.rerun.usual_grad = "grad"
+            with contextlib.suppress(Exception):
+                run = self.rerun.run(training=False, seed=1, measure=True)
+                self.notes.append(
+                    f"eval mode without gradients: the model fails with {in_one_line(without)}"
+                )
+                return run
             raise ValueError(
-                f"inputs: {type(rerun.model).__name__} fails on them in eval mode with "
-                f"{in_one_line(error)}"
-            ) from error
+                f"inputs: {type(self.rerun.model).__name__} fails on them in eval mode with "
+                f"{in_one_line(without)}"
+            ) from without
 
     def run_or_note(self, what: str, **kwargs: Any) -> RunRecord | None:
         """A run that may fail: then it is noted, and what it would decide stays open."""
@@ -188,6 +205,7 @@ class AuditContext:
                     return None
                 _set_flag(submodule(model, name), flag, opposite[word])
                 with RerunModel(model, self.rerun.args, self.rerun.kwargs) as other:
+                    other.usual_grad = self.rerun.usual_grad
                     apart = again(other)
             except Exception:
                 continue

@@ -246,9 +246,9 @@ class ThreeCalls:
         return self.kind(module, name) in ("buffer", "parameter")
 
     def kind(self, module: str, name: str) -> str:
-        """``"buffer"``, ``"parameter"``, ``"attribute"``, or what holds it outside the model."""
-        if place := self._outside.place(module, name):
-            return place.kind
+        """``"buffer"``, ``"parameter"``, ``"attribute"``, or nothing: outside, its name says it."""
+        if self._outside.place(module, name):
+            return ""
         found = self._modules.get(module)
         if found is not None and name in own_buffers(found):
             return "buffer"
@@ -258,7 +258,7 @@ class ThreeCalls:
         """Name what the calls changed outside the model, if they did."""
         places = {self._outside.place(*key[:2]) for key in self._states[-1]} - {None}
         names = [
-            f"{place.kind} {place.label}"
+            place.label
             for place in places
             if place and relative_gap(self._at(0, place), self._at(-1, place)) > 0
         ]
@@ -292,8 +292,8 @@ def _report_move(
     )
     if context.found("random-in-eval") & {module}:
         return
-    kind = history.kind(module, name)
-    evidence = f"a call in eval mode changes the {kind} {name} {off_by(apart)}"
+    what = f"{history.kind(module, name)} {name}".strip()
+    evidence = f"a call in eval mode changes the {what} {off_by(apart)}"
     context.add("moves-in-eval", module, evidence, cure)
 
 
@@ -392,6 +392,8 @@ def _after_training(
 
 def detect_gradient_mode(context: AuditContext) -> None:
     """Whether eval mode answers alike with and without gradients."""
+    if context.rerun.usual_grad == "grad":
+        return  # it answers in one of them only
     for grad, words in (("grad", "with gradients on"), ("inference", "in inference mode")):
         run = context.run_or_note(f"eval mode {words}", training=False, seed=1, grad=grad)
         if run is None:

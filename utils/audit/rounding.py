@@ -66,6 +66,7 @@ def _in_double(rerun: RerunModel, again: Trial) -> float | None:
         with in_double(copied or rerun.pristine_copy()) as model:
             args, kwargs = map_tensors((rerun.args, rerun.kwargs), to_double)
             with RerunModel(model, args, kwargs) as finer:
+                finer.usual_grad = rerun.usual_grad
                 output = finer.run(training=False, seed=1).output
                 return None if coarsest([output]) > DOUBLE_EPS else again(finer)
     except Exception:
