@@ -287,7 +287,7 @@ def test_audit_leaves_the_model(net, x):
 
 @states(
     "08_fine_tuning",
-    "`requires_grad_(False)` and no gradient left over froze parameters; the mode froze batch norm's statistics.",
+    "`requires_grad_(False)` and no gradient left over froze parameters against SGD; the mode froze batch norm's statistics.",
     over="frozen parameters or not, either mode",
 )
 @given(rows, flags, flags)
