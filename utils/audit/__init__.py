@@ -87,7 +87,9 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
     """Run a model in both modes and report what is wrong with the way it listens to them.
 
     Everything happens on copies. The model, its modes, buffers, gradients and hooks and every
-    global random state are left as they were.
+    global random state are left as they were, and so is what its code keeps outside of it, in
+    classes, globals, closures and default arguments; not so a file that it writes, or an
+    ``lru_cache``.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def audit(model: nn.Module, inputs: Any, kwargs: Mapping[str, Any] | None = None
         If ``model`` is not a module.
     ValueError
         If the model has lazy parameters, is a frozen script, lies on another device than the
-        inputs, or fails on them in eval mode.
+        inputs, or fails on them in eval mode, with gradients on as without.
 
     References
     ----------
