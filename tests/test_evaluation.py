@@ -1,5 +1,6 @@
 """Whole-set numbers against one pass over everything, scikit-learn and torchmetrics."""
 
+import functools
 import warnings
 from collections import namedtuple
 from fractions import Fraction
@@ -88,6 +89,17 @@ def test_class_weights_and_ignored_targets_count_as_over_the_whole_set(net, scor
     kept = target >= 0
     right = (scores.argmax(1) == target)[kept].float().mean().item()
     assert result["accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"weight": torch.linspace(0.1, 3, 10)}, {"ignore_index": 3}, {"label_smoothing": 0.1}],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_function_with_options_counts_as_its_module(net, scores, options):
+    loss = functools.partial(F.cross_entropy, **options)
+    result = evaluate(net, list(zip(X.split(50), Y.split(50))), loss=loss)
+    assert result["loss"] == pytest.approx(loss(scores, Y).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -214,3 +214,21 @@ def test_equal_draws_are_said(model, width):
 def test_a_weight_that_drops_has_draws_where_each_has_a_batch_of_its_own():
     drawn = sample_outputs(DropsTheWeight(), torch.ones(4, 64), 20, rows=4)
     assert len({draw[0, 0].item() for draw in drawn}) == 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rounding_between_rows_does_not_pass_for_a_spread(rows, dtype):
+    class NeverCalled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.body = nn.Dropout(), nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 9))
+
+        def forward(self, x):
+            return self.body(x)
+
+    torch.manual_seed(0)
+    model = NeverCalled().to(dtype)
+    for draws in (10, 50, 100):
+        with pytest.warns(UserWarning, match="draws are equal"):
+            sample_outputs(model, torch.rand(rows, 64, dtype=dtype), draws, seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,20 @@ def is_rowwise(loss: Scorer | None) -> bool:
     (True, False)
     """
     return loss is None or type(loss) in ROWWISE or loss in ROWWISE_FUNCTIONS
+
+
+def as_module(loss: Scorer | None) -> Scorer | None:
+    """The module that does what a function with class weights does, whose mean is over weights.
+
+    Examples
+    --------
+    >>> as_module(functools.partial(F.cross_entropy, ignore_index=0))
+    CrossEntropyLoss()
+    """
+    kinds = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
+    if isinstance(loss, functools.partial) and loss.func in kinds and not loss.args:
+        return kinds[loss.func](**loss.keywords)
+    return loss
 
 
 def in_full_precision(loss: Scorer | None) -> Scorer | None:

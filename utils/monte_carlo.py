@@ -113,8 +113,8 @@ def sample_outputs(
     Warns
     -----
     UserWarning
-        If all draws are equal: what drops is not reached, or drops a weight, for a whole batch at
-        once; then ``rows=N`` gives each draw a batch of its own.
+        If all draws are equal, up to rounding: what drops is not reached, or drops a weight, for
+        a whole batch at once; then ``rows=N`` gives each draw a batch of its own.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def sample_outputs(
             "which nothing but dropout asks the flag of the same module."
         )
     drawn = answers.unflatten(0, (draws, len(inputs)))
-    if draws > 1 and torch.equal(drawn, drawn[:1].expand_as(drawn)):
+    if draws > 1 and _agree(drawn):
         warnings.warn(
             f"all {draws} draws are equal: what drops in the model is not reached, or it drops "
             "for a whole batch at once.",
@@ -228,6 +228,14 @@ def mutual_information(probabilities: Tensor) -> Tensor:
     _check_probabilities(probabilities)
     spread = _entropy(probabilities.mean(dim=0)) - _entropy(probabilities).mean(dim=0)
     return spread.clamp(min=0)
+
+
+def _agree(drawn: Tensor) -> bool:
+    """Whether draws are equal, up to rounding: they stand in one batch, at other places."""
+    if not drawn.is_floating_point():
+        return torch.equal(drawn, drawn[:1].expand_as(drawn))
+    tolerance = 64 * torch.finfo(drawn.dtype).eps * drawn.abs().max().item()
+    return torch.allclose(drawn, drawn[:1], rtol=0, atol=tolerance, equal_nan=True)
 
 
 def _drops(module: nn.Module) -> bool:

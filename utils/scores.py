@@ -15,6 +15,7 @@ from .batches import samples_in
 from .losses import (
     IGNORED,
     Scorer,
+    as_module,
     check_loss,
     check_same_shape,
     in_full_precision,
@@ -45,6 +46,7 @@ class Scores:
 
     def __init__(self, metrics: Metrics | None, loss: Scorer | None, device: torch.device) -> None:
         check_loss(loss)
+        loss = as_module(loss)
         self.loss = in_full_precision(loss)
         self.metrics: dict[str, Metric] = {}
         self.functions: dict[str, Scorer] = {}
