@@ -226,6 +226,20 @@ def exported_norms(mixed):
     return {"program": torch.export.export(model, (X,))}
 
 
+def exported_in_a_block(mixed):
+    """A frozen part inside ``no_grad``, of which the program makes a graph of its own."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.body(x)
+        return self.head(x)
+
+    parts = {"body": net(nn.BatchNorm1d(4)), "head": nn.BatchNorm1d(3)}
+    model = Function(forward, **parts).train()
+    model.body.train(not mixed)
+    return {"program": torch.export.export(model, (X,))}
+
+
 def checkpointed(layer, preserve):
     def block(x):
         return checkpoint(layer, x, use_reentrant=False, preserve_rng_state=preserve)
@@ -727,7 +741,10 @@ def other_forms():
             [exported(True, nn.BatchNorm1d(4)), exported_rnn(training=True)],
             [exported(False, nn.BatchNorm1d(4)), exported_rnn(training=False)],
         ),
-        "export-mixed-modes": ([], [exported(False, nn.BatchNorm1d(4, momentum=1.0))]),
+        "export-mixed-modes": (
+            [exported_in_a_block(mixed=True)],
+            [exported_in_a_block(mixed=False), exported(False, nn.BatchNorm1d(4, momentum=1.0))],
+        ),
         "libtorch": (
             [
                 {"model": resnet, "module": torch.jit.trace(resnet, X, check_trace=False)},
