@@ -1565,6 +1565,22 @@ def test_an_input_that_is_changed_in_place_is_noted():
     assert not audit(leaves, x).notes and torch.equal(x, before)
 
 
+def replaceable(x):
+    return x * 2.0
+
+
+def test_a_function_that_a_call_replaces_by_a_number_is_put_back():
+    def forward(self, x):
+        global replaceable
+        if callable(replaceable):
+            x, replaceable = replaceable(x), 3.0
+        return x
+
+    before = replaceable
+    audit(class_with(forward)(), rows(8))
+    assert replaceable is before
+
+
 def test_statistics_in_a_global_are_found_to_move():
     report = audit(class_with(in_a_global_dict)(), rows(8))
     assert ("moves-in-eval", "") in {(f.kind, f.module) for f in report.findings}

@@ -1,6 +1,7 @@
 """Dropout on purpose: which layers draw, what stays, and entropies against scipy."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -232,3 +233,13 @@ def test_rounding_between_rows_does_not_pass_for_a_spread(rows, dtype):
     for draws in (10, 50, 100):
         with pytest.warns(UserWarning, match="draws are equal"):
             sample_outputs(model, torch.rand(rows, 64, dtype=dtype), draws, seed=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_spread_in_half_precision_is_no_rounding(dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Dropout(0.05), nn.Linear(64, 9)).to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = sample_outputs(model, torch.rand(3, 64).to(dtype), 20, seed=0)
+    assert drawn.float().std(dim=0).max() > 0

@@ -359,13 +359,8 @@ def test_a_bad_reload_leaves_what_is_served(nets, checkpoint):
 
 
 def test_the_command_of_the_readme_starts_it(tmp_path):
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    root = Path(__file__).parent.parent
     subprocess.run(
-        [sys.executable, "-m", "examples.serving", tmp_path / "m.pt"], cwd=root, check=True
+        [sys.executable, "-m", "examples.serving", tmp_path / "m.pt"], cwd=ROOT, check=True
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -382,7 +377,7 @@ def test_the_command_of_the_readme_starts_it(tmp_path):
     ]
     server = subprocess.Popen(
         [*command, "examples.serving.service:from_environment"],
-        cwd=root,
+        cwd=ROOT,
         env={**os.environ, "CHECKPOINT": str(tmp_path / "m.pt")},
     )
     try:

@@ -49,16 +49,17 @@ def is_rowwise(loss: Scorer | None) -> bool:
 
 
 def as_module(loss: Scorer | None) -> Scorer | None:
-    """The module that does what a function with class weights does, whose mean is over weights.
+    """The module that does what a function of PyTorch's does, which says what its mean is over.
 
     Examples
     --------
-    >>> as_module(functools.partial(F.cross_entropy, ignore_index=0))
-    CrossEntropyLoss()
+    >>> as_module(F.nll_loss), as_module(functools.partial(F.cross_entropy, ignore_index=0))
+    (NLLLoss(), CrossEntropyLoss())
     """
+    bare = functools.partial(loss) if loss in (F.cross_entropy, F.nll_loss) else loss
     kinds = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
-    if isinstance(loss, functools.partial) and loss.func in kinds and not loss.args:
-        return kinds[loss.func](**loss.keywords)
+    if isinstance(bare, functools.partial) and bare.func in kinds and not bare.args:
+        return kinds[bare.func](**bare.keywords)
     return loss
 
 
@@ -119,8 +120,6 @@ def total_loss(loss: Scorer, output: Any, target: Any, size: int) -> tuple[float
     if is_rowwise(loss) and _is_half(output):
         output = output.float()
         target = target.float() if _is_half(target) else target
-    if loss is F.cross_entropy or loss is F.nll_loss:
-        loss = nn.CrossEntropyLoss() if loss is F.cross_entropy else nn.NLLLoss()
     if type(loss) is nn.CrossEntropyLoss and loss.reduction == "mean":
         output, target = _classes_first(output, target)
     return reduced_loss(loss, loss(output, target), target, size)

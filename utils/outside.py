@@ -117,9 +117,11 @@ class OutsideState:
         large = [place for place, value in self._now() if _is_large(value)]
         for place in large:
             del self._packages[place]
-        self._found = dict(self._now())
-        self._contents = Contents(self._found.values())
-        leaves = [leaf for value in self._found.values() for _, leaf in iter_leaves(value)]
+        self._places = {(place.module, place.label): place for place in self._packages}
+        self._at_first = {place: place.get() for place in self._packages}
+        data = [value for _, value in self._now()]
+        self._contents = Contents(data)
+        leaves = [leaf for value in data for _, leaf in iter_leaves(value)]
         self._tensors = [
             TensorKept(leaf, leaf.detach().clone()) for leaf in leaves if isinstance(leaf, Tensor)
         ]
@@ -142,14 +144,14 @@ class OutsideState:
 
     def place(self, module: str, label: str) -> Place | None:
         """The place that a report calls so."""
-        matches = (p for p in self._packages if (p.module, p.label) == (module, label))
-        return next(matches, None)
+        return self._places.get((module, label))
 
     def put_back(self) -> None:
         """Make everything as it was."""
-        for place, value in self._now():
-            if value is not self._found.get(place, MISSING):
-                place.put(self._found.get(place, MISSING))
+        for place, before in self._at_first.items():
+            now, package = place.get(), self._packages[place]
+            if now is not before and (_is_data(before, package) or _is_data(now, package)):
+                place.put(before)
         self._contents.put_back()
         with torch.no_grad():
             for kept in self._tensors:

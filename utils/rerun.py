@@ -187,11 +187,12 @@ class RerunModel:
         if any(tensor.is_inference() for tensor in tensors):
             return  # made in this very run
         saved = self._saved.values()
+        if any(id(module) in snapshot.holds for snapshot in saved):
+            return
         kept = {id(tensor) for snapshot in saved for tensor in snapshot.tensors()}
         if tensors and all(id(tensor) in kept for tensor in tensors):
             return  # a new container around parts of the model
-        if not any(id(module) in snapshot.holds for snapshot in saved):
-            self._saved[id(module)] = Snapshot(module)
+        self._saved[id(module)] = Snapshot(module)
 
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
